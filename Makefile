@@ -1,0 +1,59 @@
+# Makefile - builds and installs keypool with PGXS; `make demo` shows it, `make check` tests it.
+
+EXTENSION = keypool
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" keypool.control)
+MODULE_big = keypool
+OBJS = \
+	src/core/base64.o \
+	src/core/envelope.o \
+	src/core/key_id.o \
+	src/core/key_state_text.o \
+	src/core/keyring.o \
+	src/core/lease.o \
+	src/core/provider_name.o \
+	src/core/selection_order.o \
+	src/core/status.o \
+	src/core/window.o \
+	src/pg/arguments.o \
+	src/pg/clock.o \
+	src/pg/heal.o \
+	src/pg/import.o \
+	src/pg/key_admin.o \
+	src/pg/key_ids.o \
+	src/pg/listing.o \
+	src/pg/master_keys.o \
+	src/pg/module.o \
+	src/pg/owner_query.o \
+	src/pg/pool_cache.o \
+	src/pg/reactivation.o \
+	src/pg/relations.o \
+	src/pg/report.o \
+	src/pg/secrets.o \
+	src/pg/selection.o \
+	src/pg/selection_row.o \
+	src/pg/settings.o \
+	src/pg/settlement.o \
+	src/pg/state_store.o \
+	src/pg/state_type.o \
+	src/pg/triggers.o
+
+DATA_built = sql/keypool--$(EXTVERSION).sql
+EXTRA_CLEAN = $(DATA_built) $(OBJS:.o=.d)
+
+PG_CPPFLAGS = -I$(srcdir)/src
+PG_CXXFLAGS = -std=c++20 -Wno-register -MMD -MP
+SHLIB_LINK = -lcrypto
+override with_llvm = no
+
+REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/keypool%,$(wildcard sql/*.sql)))
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+# PGXS links with the C compiler; the objects are C++.
+override COMPILER = $(CXX) $(CXXFLAGS)
+include $(PGXS)
+
+sql/keypool--$(EXTVERSION).sql: sql/keypool.sql
+	cp $< $@
+
+-include $(OBJS:.o=.d)

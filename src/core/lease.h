@@ -1,0 +1,23 @@
+// lease.h - the opaque number that names one grant of one key.
+//
+// From the top: 16 bits of the grant's second, 6 bits of its sequence, 12 bits of a checksum over the key's id and all
+// of the rest (the whole second included), 30 bits of the estimate. The checksum tells a lease of another key, or a
+// number that is no lease, from a real one in all but one of 4,096 cases; it is a guard against mistakes, not a
+// signature.
+#pragma once
+
+#include "core/key_id.h"
+#include "core/window.h"
+
+namespace keypool {
+
+// How far the clock may be away from a lease's second when the lease is read.
+inline constexpr Second kLeaseAheadSeconds = 4 * 3600;                   // the clock stepped back
+inline constexpr Second kLeaseLifeSeconds = 65536 - kLeaseAheadSeconds;  // about 14 hours
+
+int64_t EncodeLease(const KeyId &key, const Reservation &reservation) noexcept;
+
+// kInvalidArgument if it is no lease of this key, or one older than kLeaseLifeSeconds.
+Status DecodeLease(const KeyId &key, int64_t lease, TimeUs now, Reservation *reservation) noexcept;
+
+}  // namespace keypool

@@ -1,0 +1,273 @@
+// window.cpp - the rules by which a key's state decides and changes.
+#include "core/window.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+namespace keypool {
+
+namespace {
+
+// More than any bucket can honestly hold; one that a crash tore counts as less than this.
+constexpr int64_t kBucketTokens = (int64_t{1} << 50) - 1;
+
+int SecondBucket(Second second) { return static_cast<int>(second % kSecondBuckets); }
+int MinuteBucket(Minute minute) { return static_cast<int>(minute % kMinuteBuckets); }
+
+// Tags are unsigned, so one comparison finds those in [newest - 60, newest].
+bool InWindow(Second second, Second newest) { return newest - second <= kWindowSeconds; }
+
+Second SecondOf(TimeUs time) { return static_cast<Second>(time / kMicrosPerSecond); }
+
+int64_t Bounded(int64_t tokens) { return tokens & kBucketTokens; }
+
+void AddSaturating(int64_t *sum, int64_t amount) {
+  if (__builtin_add_overflow(*sum, amount, sum)) *sum = std::numeric_limits<int64_t>::max();
+}
+
+void AddSaturating(uint32_t *sum) {
+  if (*sum != std::numeric_limits<uint32_t>::max()) ++*sum;
+}
+
+// The recorded bucket of a second, emptied if it still holds an older one.
+int OpenRecordedBucket(RecordedUsage *recorded, Second second) {
+  int bucket = SecondBucket(second);
+  if (recorded->second[bucket] != second) {
+    recorded->second[bucket] = second;
+    recorded->requests[bucket] = 0;
+    recorded->tokens[bucket] = 0;
+  }
+  recorded->newest_second = std::max(recorded->newest_second, second);
+  return bucket;
+}
+
+int OpenReservedBucket(ReservedUsage *reserved, Second second) {
+  int bucket = SecondBucket(second);
+  if (reserved->second[bucket] != second) {
+    reserved->second[bucket] = second;
+    reserved->granted[bucket] = 0;
+    reserved->open_count[bucket] = 0;
+    reserved->open[bucket] = 0;
+    reserved->tokens[bucket] = 0;
+  }
+  reserved->newest_second = second;
+  return bucket;
+}
+
+int OpenMinuteBucket(RecordedUsage *recorded, Minute minute) {
+  int bucket = MinuteBucket(minute);
+  if (recorded->minute[bucket] != minute) {
+    recorded->minute[bucket] = minute;
+    recorded->minute_requests[bucket] = 0;
+    recorded->minute_rate_limited[bucket] = 0;
+    recorded->minute_tokens[bucket] = 0;
+  }
+  return bucket;
+}
+
+Minute MinuteOf(TimeUs time) { return SecondOf(time) / 60; }
+
+// What a bucket still reserves after `tokens` of it left; nothing is left when nothing is open.
+void RemoveTokens(ReservedUsage *reserved, int bucket, int64_t tokens) {
+  int64_t left = Bounded(reserved->tokens[bucket]) - tokens;
+  reserved->tokens[bucket] = reserved->open_count[bucket] == 0 ? 0 : std::max<int64_t>(left, 0);
+}
+
+enum class Taken { kOpen, kSettled, kForgotten };
+
+// Takes a reservation of the window out of its bucket, or tells why it is not there.
+Taken TakeReservation(ReservedUsage *reserved, const Reservation &reservation) {
+  int bucket = SecondBucket(reservation.second);
+  if (reserved->second[bucket] != reservation.second) return Taken::kForgotten;
+  if (reservation.sequence >= kTrackedGrants) {
+    if (reserved->granted[bucket] < kTrackedGrants) return Taken::kForgotten;
+    if (reserved->open_count[bucket] <= static_cast<uint32_t>(std::popcount(reserved->open[bucket])))
+      return Taken::kSettled;
+  } else {
+    uint64_t bit = uint64_t{1} << reservation.sequence;
+    if (reservation.sequence >= reserved->granted[bucket]) return Taken::kForgotten;
+    if ((reserved->open[bucket] & bit) == 0) return Taken::kSettled;
+    reserved->open[bucket] &= ~bit;
+  }
+  if (reserved->open_count[bucket] > 0) --reserved->open_count[bucket];
+  RemoveTokens(reserved, bucket, reservation.tokens);
+  return Taken::kOpen;
+}
+
+// Takes the oldest open reservation of the window; false if none is open.
+bool TakeOldest(ReservedUsage *reserved, Second newest, Second *second) {
+  for (Second age = 0; age <= kWindowSeconds; ++age) {
+    Second candidate = newest - kWindowSeconds + age;
+    int bucket = SecondBucket(candidate);
+    if (reserved->second[bucket] != candidate) continue;
+    int64_t open = reserved->open_count[bucket];
+    if (open == 0) continue;
+    reserved->open[bucket] &= reserved->open[bucket] - 1;  // the lowest bit is the oldest; none stays none
+    --reserved->open_count[bucket];
+    RemoveTokens(reserved, bucket, Bounded(reserved->tokens[bucket]) / open);
+    *second = candidate;
+    return true;
+  }
+  return false;
+}
+
+// The second in which a settled request counts anew; false if the window's requests stay as they are.
+bool SettledSecond(KeyState *state, const Reservation *reservation, Second now, Second *counts_in) {
+  *counts_in = now;
+  if (reservation == nullptr) {
+    TakeOldest(&state->reserved, now, counts_in);
+    return true;
+  }
+  Second granted_in = std::min(reservation->second, now);
+  if (!InWindow(granted_in, now)) return false;
+  *counts_in = granted_in;
+  return TakeReservation(&state->reserved, *reservation) != Taken::kSettled;
+}
+
+// What is in a window, second by second, oldest first.
+struct WindowBySecond {
+  int64_t requests[kWindowSeconds + 1] = {};
+  int64_t tokens[kWindowSeconds + 1] = {};
+};
+
+WindowBySecond SplitWindow(const KeyState &state, Second newest) {
+  WindowBySecond window;
+  for (int i = 0; i < kSecondBuckets; ++i) {
+    if (InWindow(state.recorded.second[i], newest)) {
+      Second at = kWindowSeconds - (newest - state.recorded.second[i]);
+      window.requests[at] += state.recorded.requests[i];
+      window.tokens[at] += Bounded(state.recorded.tokens[i]);
+    }
+    if (InWindow(state.reserved.second[i], newest)) {
+      Second at = kWindowSeconds - (newest - state.reserved.second[i]);
+      window.requests[at] += state.reserved.open_count[i];
+      window.tokens[at] += Bounded(state.reserved.tokens[i]);
+    }
+  }
+  return window;
+}
+
+bool Fits(const Limits &limits, int64_t requests, int64_t tokens, int64_t more_tokens) {
+  bool requests_fit = limits.max_rpm == 0 || requests < limits.max_rpm;
+  bool tokens_fit = limits.max_tpm == 0 || (tokens < limits.max_tpm && tokens + more_tokens <= limits.max_tpm);
+  return requests_fit && tokens_fit;
+}
+
+// The first second at which the limits admit the request, if nothing else happens: buckets leave oldest first, and a
+// window without any usage admits whatever CanEverServe.
+Second FirstAdmittingSecond(const KeyState &state, const Limits &limits, WindowUse use, int64_t tokens, Second now) {
+  WindowBySecond window = SplitWindow(state, now);
+  Second passed = 0;
+  while (passed <= kWindowSeconds && !Fits(limits, use.requests, use.tokens, tokens)) {
+    use.requests -= window.requests[passed];
+    use.tokens -= window.tokens[passed];
+    ++passed;
+  }
+  return now + passed;
+}
+
+}  // namespace
+
+TimeUs KeyNow(const KeyState &state, TimeUs now) noexcept {
+  Second newest = std::max(state.recorded.newest_second, state.reserved.newest_second);
+  return std::max(now, TimeUs{newest} * kMicrosPerSecond);
+}
+
+Second KeySecond(const KeyState &state, TimeUs now) noexcept { return SecondOf(KeyNow(state, now)); }
+
+WindowUse UseInWindow(const KeyState &state, TimeUs now) noexcept {
+  Second newest = KeySecond(state, now);
+  WindowUse use = {};
+  // Without branches: on the way of every selection.
+  for (int i = 0; i < kSecondBuckets; ++i) {
+    int64_t recorded = -int64_t{InWindow(state.recorded.second[i], newest)};
+    use.requests += recorded & state.recorded.requests[i];
+    use.tokens += recorded & Bounded(state.recorded.tokens[i]);
+    int64_t reserved = -int64_t{InWindow(state.reserved.second[i], newest)};
+    use.open += reserved & state.reserved.open_count[i];
+    use.tokens += reserved & Bounded(state.reserved.tokens[i]);
+  }
+  use.requests += use.open;
+  return use;
+}
+
+Admission Admit(const KeyState &state, const Limits &limits, int64_t tokens, TimeUs now) noexcept {
+  TimeUs key_now = KeyNow(state, now);
+  bool cooling = state.recorded.cooldown_until > key_now;
+  bool limited = limits.max_rpm != 0 || limits.max_tpm != 0;
+  WindowUse use = limited ? UseInWindow(state, now) : WindowUse{};
+  if (!cooling && Fits(limits, use.requests, use.tokens, tokens)) return {true, false, 0};
+  TimeUs moment = key_now;
+  if (limited) {
+    Second second = SecondOf(key_now);
+    Second admitting = FirstAdmittingSecond(state, limits, use, tokens, second);
+    if (admitting > second) moment = TimeUs{admitting} * kMicrosPerSecond;
+  }
+  if (cooling) moment = std::max(moment, state.recorded.cooldown_until);
+  return {false, cooling, moment};
+}
+
+Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now) noexcept {
+  Second second = KeySecond(*state, now);
+  ReservedUsage *reserved = &state->reserved;
+  int bucket = OpenReservedBucket(reserved, second);
+  uint32_t sequence = reserved->granted[bucket];
+  if (sequence < kTrackedGrants) {
+    ++reserved->granted[bucket];
+    reserved->open[bucket] |= uint64_t{1} << sequence;
+  }
+  AddSaturating(&reserved->open_count[bucket]);
+  reserved->tokens[bucket] = Bounded(reserved->tokens[bucket]) + tokens;
+  reserved->last_grant = std::max(now, reserved->last_grant + 1);
+  return {second, sequence, tokens};
+}
+
+bool Release(KeyState *state, const Reservation &reservation, TimeUs now) noexcept {
+  if (!InWindow(reservation.second, KeySecond(*state, now))) return false;
+  return TakeReservation(&state->reserved, reservation) == Taken::kOpen;
+}
+
+void Record(KeyState *state, const Reservation *reservation, int64_t tokens, TimeUs now) noexcept {
+  TimeUs key_now = KeyNow(*state, now);
+  Second second = SecondOf(key_now);
+  RecordedUsage *recorded = &state->recorded;
+  Second counts_in;
+  if (SettledSecond(state, reservation, second, &counts_in))
+    AddSaturating(&recorded->requests[OpenRecordedBucket(recorded, counts_in)]);
+  int bucket = OpenRecordedBucket(recorded, second);
+  recorded->tokens[bucket] = Bounded(recorded->tokens[bucket]) + tokens;
+  int minute = OpenMinuteBucket(recorded, MinuteOf(key_now));
+  AddSaturating(&recorded->minute_requests[minute]);
+  AddSaturating(&recorded->minute_tokens[minute], tokens);
+  AddSaturating(&recorded->total_requests, 1);
+  AddSaturating(&recorded->total_tokens, tokens);
+  recorded->last_used_at = key_now;
+}
+
+TimeUs Mark429(KeyState *state, const Reservation *reservation, int64_t seconds, TimeUs now) noexcept {
+  TimeUs key_now = KeyNow(*state, now);
+  RecordedUsage *recorded = &state->recorded;
+  if (reservation != nullptr) Record(state, reservation, 0, now);
+  AddSaturating(&recorded->minute_rate_limited[OpenMinuteBucket(recorded, MinuteOf(key_now))]);
+  recorded->last_429_at = key_now;
+  recorded->cooldown_until = std::max(recorded->cooldown_until, key_now + seconds * kMicrosPerSecond);
+  return recorded->cooldown_until;
+}
+
+void ClearCooldown(KeyState *state) noexcept { state->recorded.cooldown_until = 0; }
+
+int UsageByMinute(const KeyState &state, int minutes, TimeUs now, MinuteUse (&out)[kMinuteBuckets]) noexcept {
+  Minute newest = MinuteOf(KeyNow(state, now));
+  int count = 0;
+  for (int age = 0; age < std::min(minutes, kMinuteBuckets); ++age) {
+    Minute minute = newest - static_cast<Minute>(age);
+    int bucket = MinuteBucket(minute);
+    if (state.recorded.minute[bucket] != minute) continue;
+    out[count++] = {minute, state.recorded.minute_requests[bucket], state.recorded.minute_rate_limited[bucket],
+                    state.recorded.minute_tokens[bucket]};
+  }
+  return count;
+}
+
+}  // namespace keypool

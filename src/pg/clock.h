@@ -1,0 +1,17 @@
+// clock.h - what time it is, in the core's unit (microseconds since 1970, UTC).
+#pragma once
+
+#include "pg/postgres_api.h"
+
+#include "core/key_state.h"
+
+// Times from here on (the year 2100) do not fit the counters.
+inline constexpr keypool::TimeUs kLatestTime = int64{4102444800} * keypool::kMicrosPerSecond;
+
+inline constexpr int64 kUnixEpochOffset = int64{POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE} * USECS_PER_DAY;
+
+inline keypool::TimeUs clock_from_timestamptz(TimestampTz time) { return time + kUnixEpochOffset; }
+inline TimestampTz clock_to_timestamptz(keypool::TimeUs time) { return time - kUnixEpochOffset; }
+
+// keypool.test_now if it is set, else the server's clock. Read it once per call.
+keypool::TimeUs clock_now(void);

@@ -1,0 +1,89 @@
+// key_admin.cpp - keypool_add_key, keypool_toggle_key and keypool_delete_key: ordinary, transactional configuration.
+#include "pg/postgres_api.h"
+
+#include "core/envelope.h"
+#include "pg/arguments.h"
+#include "pg/clock.h"
+#include "pg/key_ids.h"
+#include "pg/owner_query.h"
+#include "pg/report.h"
+#include "pg/secrets.h"
+
+using keypool::KeyId;
+
+static const char *const kInsert =
+    "INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, priority, max_rpm, max_tpm)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7)";
+static const char *const kToggle =
+    "UPDATE keypool.provider_keys SET is_active = $2, inactive_until = $3 WHERE id OPERATOR(pg_catalog.=) $1";
+static const char *const kDelete = "DELETE FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.=) $1";
+
+static text *argument_secret(FunctionCallInfo fcinfo, int number, const keypool::SecretOwner &owner) {
+  argument_require(fcinfo, number, "key_value");
+  std::string_view secret = text_view(PG_GETARG_TEXT_PP(number));
+  if (keypool::ClaimsEncryption(secret))
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("key_value must be the provider's secret itself, not an encrypted form of it"));
+  return seal_secret(secret, owner);
+}
+
+static void require_found(uint64 rows) {
+  if (rows == 0) report_unknown_key();
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(keypool_add_key);
+Datum keypool_add_key(PG_FUNCTION_ARGS) {
+  std::string_view provider = argument_provider(fcinfo, 0);
+  argument_require(fcinfo, 3, "priority");
+  int64 max_rpm = argument_limit(fcinfo, 4, "max_rpm");
+  int64 max_tpm = argument_limit(fcinfo, 5, "max_tpm");
+  report_if_read_only("keypool_add_key");
+  KeyId id = new_key_id(provider);
+  text *sealed = argument_secret(fcinfo, 2, {id, provider});
+
+  QueryArguments arguments;
+  arguments.Add(UUIDOID, key_id_datum(id));
+  arguments.Add(TEXTOID, PG_GETARG_DATUM(0));
+  arguments.Add(TEXTOID, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+  arguments.Add(TEXTOID, PointerGetDatum(sealed));
+  arguments.Add(INT4OID, PG_GETARG_DATUM(3));
+  arguments.Add(INT8OID, Int64GetDatum(max_rpm), max_rpm == 0);
+  arguments.Add(INT8OID, Int64GetDatum(max_tpm), max_tpm == 0);
+  owner_execute(kInsert, arguments);
+  PG_RETURN_DATUM(key_id_datum(id));
+}
+
+PG_FUNCTION_INFO_V1(keypool_toggle_key);
+Datum keypool_toggle_key(PG_FUNCTION_ARGS) {
+  KeyId id = argument_key(fcinfo, 0);
+  argument_require(fcinfo, 1, "active");
+  bool active = PG_GETARG_BOOL(1);
+  bool for_a_time = !PG_ARGISNULL(2);
+  if (for_a_time && active)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("for_seconds goes only with active = false"));
+  if (for_a_time && PG_GETARG_INT32(2) <= 0)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("for_seconds must be positive"));
+  report_if_read_only("keypool_toggle_key");
+
+  keypool::TimeUs until = for_a_time ? clock_now() + PG_GETARG_INT32(2) * keypool::kMicrosPerSecond : 0;
+  QueryArguments arguments;
+  arguments.Add(UUIDOID, key_id_datum(id));
+  arguments.Add(BOOLOID, BoolGetDatum(active));
+  arguments.Add(TIMESTAMPTZOID, TimestampTzGetDatum(clock_to_timestamptz(until)), !for_a_time);
+  require_found(owner_execute(kToggle, arguments));
+  PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(keypool_delete_key);
+Datum keypool_delete_key(PG_FUNCTION_ARGS) {
+  KeyId id = argument_key(fcinfo, 0);
+  report_if_read_only("keypool_delete_key");
+  QueryArguments arguments;
+  arguments.Add(UUIDOID, key_id_datum(id));
+  require_found(owner_execute(kDelete, arguments));
+  PG_RETURN_VOID();
+}
+
+}  // extern "C"

@@ -1,0 +1,171 @@
+// listing.cpp - keypool_list_keys and keypool_usage: what the keys look like now, without their secrets.
+#include "pg/postgres_api.h"
+
+#include "core/window.h"
+#include "pg/arguments.h"
+#include "pg/clock.h"
+#include "pg/key_ids.h"
+#include "pg/pool_cache.h"
+#include "pg/relations.h"
+#include "pg/report.h"
+#include "pg/state_store.h"
+
+using keypool::KeyId;
+using keypool::KeyState;
+using keypool::TimeUs;
+
+// Columns of keypool_list_keys, in order.
+enum ListColumn {
+  kId,
+  kProvider,
+  kLabel,
+  kPriority,
+  kMaxRpm,
+  kMaxTpm,
+  kIsActive,
+  kLast429At,
+  kCooldownUntil,
+  kTotalRequests,
+  kTotalTokens,
+  kCreatedAt,
+  kUpdatedAt,
+  kLastUsedAt,
+  kWindowRequests,
+  kWindowTokens,
+  kOpenReservations,
+  kListColumns
+};
+
+struct ResultRow {
+  Datum values[kListColumns];
+  bool nulls[kListColumns];
+
+  void Set(int column, Datum value, bool is_null = false) {
+    values[column] = value;
+    nulls[column] = is_null;
+  }
+  void SetTime(int column, TimeUs time) { Set(column, TimestampTzGetDatum(clock_to_timestamptz(time)), time == 0); }
+};
+
+// Copies a key's state under the shared lock. A key without one looks like a fresh one.
+static void copy_state(Relation relation, const KeyId &id, Snapshot snapshot, KeyState *copy) {
+  ItemPointerData address;
+  *copy = keypool::FreshState();
+  if (!state_store_find(relation, id, snapshot, &address)) return;
+  LockedState locked = state_store_lock(relation, address, id, BUFFER_LOCK_SHARE);
+  if (locked.state == nullptr) return;
+  *copy = *locked.state;
+  state_store_unlock(locked, false);
+}
+
+static void set_configuration(ResultRow *result, HeapTuple row, TupleDesc columns, TimeUs *inactive_until) {
+  Datum values[kKeysColumns];
+  bool nulls[kKeysColumns];
+  heap_deform_tuple(row, columns, values, nulls);
+  auto copy = [&](int to, AttrNumber from) { result->Set(to, values[from - 1], nulls[from - 1]); };
+  copy(kId, kKeysId);
+  copy(kProvider, kKeysProvider);
+  copy(kLabel, kKeysLabel);
+  copy(kPriority, kKeysPriority);
+  copy(kMaxRpm, kKeysMaxRpm);
+  copy(kMaxTpm, kKeysMaxTpm);
+  copy(kIsActive, kKeysIsActive);
+  copy(kCreatedAt, kKeysCreatedAt);
+  copy(kUpdatedAt, kKeysUpdatedAt);
+  *inactive_until =
+      nulls[kKeysInactiveUntil - 1] ? 0 : clock_from_timestamptz(DatumGetTimestampTz(values[kKeysInactiveUntil - 1]));
+}
+
+static void set_state(ResultRow *result, const KeyState &state, TimeUs inactive_until, TimeUs now) {
+  keypool::WindowUse use = keypool::UseInWindow(state, now);
+  result->SetTime(kLast429At, state.recorded.last_429_at);
+  result->SetTime(kCooldownUntil, Max(state.recorded.cooldown_until, inactive_until));
+  result->SetTime(kLastUsedAt, state.recorded.last_used_at);
+  result->Set(kTotalRequests, Int64GetDatum(state.recorded.total_requests));
+  result->Set(kTotalTokens, Int64GetDatum(state.recorded.total_tokens));
+  result->Set(kWindowRequests, Int64GetDatum(use.requests));
+  result->Set(kWindowTokens, Int64GetDatum(use.tokens));
+  result->Set(kOpenReservations, Int64GetDatum(use.open));
+}
+
+static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs now) {
+  Relation keys = table_open(relations().provider_keys, AccessShareLock);
+  Relation order = index_open(relations().provider_keys_by_order, AccessShareLock);
+  Relation states = state_store_open(AccessShareLock);
+  Snapshot snapshot = GetActiveSnapshot();
+  ScanKeyData condition;
+  text *wanted = cstring_to_text_with_len(provider.data(), static_cast<int>(provider.size()));
+  ScanKeyInit(&condition, kKeysProvider, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(wanted));
+  SysScanDesc scan = systable_beginscan_ordered(keys, order, snapshot, provider.empty() ? 0 : 1, &condition);
+  while (HeapTuple row = systable_getnext_ordered(scan, ForwardScanDirection)) {
+    ResultRow listed;
+    TimeUs inactive_until;
+    KeyState state;
+    set_configuration(&listed, row, RelationGetDescr(keys), &inactive_until);
+    copy_state(states, key_id_from_datum(listed.values[kId]), snapshot, &state);
+    set_state(&listed, state, inactive_until, now);
+    tuplestore_putvalues(result->setResult, result->setDesc, listed.values, listed.nulls);
+  }
+  systable_endscan_ordered(scan);
+  state_store_close(states, AccessShareLock);
+  index_close(order, AccessShareLock);
+  table_close(keys, AccessShareLock);
+}
+
+static int argument_minutes(FunctionCallInfo fcinfo, int number) {
+  argument_require(fcinfo, number, "minutes");
+  int minutes = PG_GETARG_INT32(number);
+  if (minutes < 1 || minutes > keypool::kMinuteBuckets)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("minutes must be between 1 and %d", keypool::kMinuteBuckets));
+  return minutes;
+}
+
+static KeyState read_state(const KeyId &id) {
+  for (;;) {
+    Relation relation;
+    const PoolKey *key = pool_cache_open_key(id, AccessShareLock, &relation);
+    LockedState locked = state_store_lock(relation, key->address, id, BUFFER_LOCK_SHARE);
+    KeyState copy;
+    bool there = locked.state != nullptr;
+    if (there) {
+      copy = *locked.state;
+      state_store_unlock(locked, false);
+    }
+    state_store_close(relation, AccessShareLock);
+    if (there) return copy;
+    pool_cache_drop();
+  }
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(keypool_list_keys);
+Datum keypool_list_keys(PG_FUNCTION_ARGS) {
+  std::string_view provider;
+  if (!PG_ARGISNULL(0)) provider = argument_provider(fcinfo, 0);
+  InitMaterializedSRF(fcinfo, 0);
+  list_keys(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo), provider, clock_now());
+  return Datum{0};
+}
+
+PG_FUNCTION_INFO_V1(keypool_usage);
+Datum keypool_usage(PG_FUNCTION_ARGS) {
+  KeyId id = argument_key(fcinfo, 0);
+  int minutes = argument_minutes(fcinfo, 1);
+  InitMaterializedSRF(fcinfo, 0);
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  KeyState state = read_state(id);
+  keypool::MinuteUse use[keypool::kMinuteBuckets];
+  int count = keypool::UsageByMinute(state, minutes, clock_now(), use);
+  for (int i = 0; i < count; ++i) {
+    TimeUs start = TimeUs{use[i].minute} * 60 * keypool::kMicrosPerSecond;
+    Datum values[] = {PG_GETARG_DATUM(0), TimestampTzGetDatum(clock_to_timestamptz(start)),
+                      Int64GetDatum(use[i].requests), Int64GetDatum(use[i].tokens), Int64GetDatum(use[i].rate_limited)};
+    bool nulls[lengthof(values)] = {};
+    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+  }
+  return Datum{0};
+}
+
+}  // extern "C"

@@ -1,0 +1,19 @@
+// module.cpp - what happens when the library is loaded.
+#include "pg/postgres_api.h"
+
+#include "pg/pool_cache.h"
+#include "pg/relations.h"
+#include "pg/settings.h"
+
+extern "C" {
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+void _PG_init(void) {
+  settings_init();
+  relations_init();
+  pool_cache_init();
+}
+
+}  // extern "C"

@@ -1,0 +1,57 @@
+// pool_cache.h - what this process knows of the providers' keys, without ever being stale.
+//
+// Per provider: its keys with their limits, their stored secrets taken apart, and the addresses of their states. The
+// cache holds what is committed (and what this transaction has done itself), under any isolation level, because what
+// keypool does is not transactional. All of it is dropped when relations_version changes; a provider is loaded again
+// when it is asked for.
+//
+// Pointers into the cache hold until the next call of pool_cache_open_* or the next command of the transaction.
+#pragma once
+
+#include "pg/postgres_api.h"
+
+#include <string_view>
+
+#include "core/envelope.h"
+#include "core/selection_order.h"
+#include "core/window.h"
+
+// Whether a secret has been seen to open with the keyring that is loaded.
+enum class Opens : uint8 { kUnknown, kYes, kNo };
+
+struct PoolKey {
+  ItemPointerData address;  // of its state
+  bool active;
+  Opens opens;
+  keypool::Limits limits;
+  keypool::TimeUs inactive_until;  // 0: no such time
+  text *label;                     // null: none
+  keypool::StoredSecret secret;
+};
+
+struct Pool {
+  std::string_view provider;
+  int count;
+  int active_count;                // the active keys come first
+  PoolKey *keys;                   // [count]
+  keypool::Candidate *candidates;  // [count], of the same keys
+  keypool::SelectionOrder order;   // over the active ones
+  uint32 keyring_generation;       // that `opens` speaks of
+  MemoryContext context;
+};
+
+void pool_cache_init(void);
+
+// The pool of a provider, with keypool.key_state opened and locked; null (and the relation open all the same) if the
+// provider has no key.
+Pool *pool_cache_open_provider(std::string_view provider, LOCKMODE mode, Relation *state);
+
+// The key with this id, likewise. Raises KP404, with nothing left open, if there is none.
+const PoolKey *pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state);
+
+// Forgets everything: an address turned out to hold another key.
+void pool_cache_drop(void);
+
+// A pool of copies, in the current memory context, of those keys that were switched off until a time that is now past,
+// all active. Null if there are none.
+Pool *pool_of_returning_keys(const Pool &pool, keypool::TimeUs now);

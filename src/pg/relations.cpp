@@ -1,0 +1,49 @@
+// relations.cpp - where keypool's tables are, and whether anything about them has changed.
+#include "pg/relations.h"
+
+static KeypoolRelations known;
+static uint64 version = 1;
+
+// Called while invalidations are taken in, also in the middle of a scan: only notes.
+static void on_relation_change(Datum, Oid relation) {
+  bool known_other = OidIsValid(known.provider_keys) && OidIsValid(relation);
+  if (known_other && relation != known.provider_keys && relation != known.key_state) return;
+  known = {};
+  ++version;
+}
+
+void relations_init(void) { CacheRegisterRelcacheCallback(on_relation_change, Datum{0}); }
+
+static Oid find(const char *name, Oid schema) {
+  Oid relation = get_relname_relid(name, schema);
+  if (!OidIsValid(relation))
+    ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation \"keypool.%s\" does not exist", name));
+  return relation;
+}
+
+static KeypoolRelations look_up(void) {
+  Oid schema = get_namespace_oid("keypool", false);
+  KeypoolRelations found;
+  found.provider_keys_by_id = find("provider_keys_pkey", schema);
+  found.provider_keys_by_order = find("provider_keys_order", schema);
+  found.key_state_by_key = find("key_state_pkey", schema);
+  found.key_state = find("key_state", schema);
+  found.provider_keys = find("provider_keys", schema);
+  return found;
+}
+
+const KeypoolRelations &relations(void) {
+  while (!OidIsValid(known.provider_keys)) {
+    uint64 before = version;
+    KeypoolRelations found = look_up();
+    if (version == before) known = found;  // else they may be of before and after a change
+  }
+  return known;
+}
+
+uint64 relations_version(void) {
+  AcceptInvalidationMessages();
+  return version;
+}
+
+void relations_announce_change(void) { CacheInvalidateRelcacheByRelid(relations().provider_keys); }

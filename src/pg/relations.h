@@ -1,0 +1,44 @@
+// relations.h - where keypool's tables are, and whether anything about them has changed.
+#pragma once
+
+#include "pg/postgres_api.h"
+
+// Columns of keypool.provider_keys, in order.
+enum ProviderKeysColumn : AttrNumber {
+  kKeysId = 1,
+  kKeysProvider,
+  kKeysLabel,
+  kKeysValue,
+  kKeysPriority,
+  kKeysMaxRpm,
+  kKeysMaxTpm,
+  kKeysIsActive,
+  kKeysInactiveUntil,
+  kKeysCreatedAt,
+  kKeysUpdatedAt,
+  kKeysColumns = kKeysUpdatedAt,
+};
+
+// Columns of keypool.key_state.
+enum KeyStateColumn : AttrNumber { kStateKeyId = 1, kStateState };
+
+struct KeypoolRelations {
+  Oid provider_keys;
+  Oid provider_keys_by_id;     // its primary key
+  Oid provider_keys_by_order;  // its index on (provider_id, priority, id)
+  Oid key_state;
+  Oid key_state_by_key;  // its primary key
+};
+
+void relations_init(void);
+
+// Looks them up where they are not known. Raises 3F000 or 42P01 if the extension is not there.
+const KeypoolRelations &relations(void);
+
+// A number that changes whenever something about one of these relations may have changed: a key was added, changed or
+// removed in a transaction that committed, or in this transaction; or a table was rewritten. Takes in what other
+// sessions have committed up to now.
+uint64 relations_version(void);
+
+// Makes every session see a new version: others when this transaction commits, this one at its next command.
+void relations_announce_change(void);

@@ -1,0 +1,51 @@
+// report.cpp - the one place where a failure becomes a PostgreSQL error.
+#include "pg/report.h"
+
+using keypool::Code;
+
+static int sqlstate_of(Code code) {
+  switch (code) {
+    case Code::kInvalidArgument:
+      return ERRCODE_INVALID_PARAMETER_VALUE;
+    case Code::kKeyring:
+    case Code::kMissingMasterKey:
+      return ERRCODE_KEYPOOL_MASTER_KEY;
+    case Code::kNotAuthentic:
+      return ERRCODE_KEYPOOL_NOT_FOUND;
+    case Code::kOk:
+    case Code::kInternal:
+      break;
+  }
+  return ERRCODE_INTERNAL_ERROR;
+}
+
+static const char *hint_of(Code code) {
+  switch (code) {
+    case Code::kKeyring:
+      return "Put a line such as  k1:<output of \"openssl rand -base64 32\">  into a file of mode 0600 that belongs to "
+             "the server's user, and set keypool.master_key_file to its path.";
+    case Code::kMissingMasterKey:
+      return "Put the missing line back into the file that keypool.master_key_file names.";
+    default:
+      return nullptr;
+  }
+}
+
+void report_status(const keypool::Status &status) {
+  if (status.ok()) return;
+  const char *hint = hint_of(status.code);
+  ereport(ERROR, errcode(sqlstate_of(status.code)), errmsg("%s", status.message), hint ? errhint("%s", hint) : 0);
+}
+
+void report_unknown_key(void) {
+  ereport(ERROR, errcode(ERRCODE_KEYPOOL_NOT_FOUND), errmsg("key does not exist"));
+  pg_unreachable();
+}
+
+void report_if_read_only(const char *function) {
+  if (!XactReadOnly && !RecoveryInProgress()) return;
+  ereport(ERROR, errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+          RecoveryInProgress() ? errmsg("cannot execute %s() during recovery", function)
+                               : errmsg("cannot execute %s() in a read-only transaction", function),
+          errhint("keypool_peek() tells which key would be selected, and changes nothing."));
+}

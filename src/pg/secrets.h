@@ -1,0 +1,15 @@
+// secrets.h - sealing and opening the secrets of rows.
+#pragma once
+
+#include "pg/postgres_api.h"
+
+#include "core/envelope.h"
+
+// Seals a secret for its row under the primary master key. The result is palloc'd. Raises KP401 without a usable
+// keyring, 22023 for a secret that is empty or too long.
+text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner);
+
+// Opens a stored secret into `out` (kMaxSecretBytes); the caller wipes it. A secret that names a master key which is
+// not loaded makes the keyring be looked at again. Never raises.
+keypool::Status open_secret(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner, char *out,
+                            size_t *size);

@@ -1,0 +1,59 @@
+// settings.cpp - the settings keypool.*.
+#include "pg/postgres_api.h"
+
+#include "pg/settings.h"
+
+#include "pg/clock.h"
+
+int keypool_default_cooldown = 60;
+int keypool_max_cooldown = 86400;
+char *keypool_master_key_file = nullptr;
+keypool::TimeUs keypool_test_now = 0;
+
+static char *test_now_text = nullptr;
+
+// Reads a time without raising: a check hook must answer false instead.
+static bool parse_time(const char *text, TimestampTz *time) {
+  char work[MAXDATELEN + MAXDATEFIELDS];
+  char *fields[MAXDATEFIELDS];
+  int types[MAXDATEFIELDS];
+  int field_count, kind, tz;
+  struct pg_tm tm;
+  fsec_t fraction;
+
+  if (ParseDateTime(text, work, sizeof(work), fields, types, MAXDATEFIELDS, &field_count) != 0) return false;
+  if (DecodeDateTime(fields, types, field_count, &kind, &tm, &fraction, &tz) != 0 || kind != DTK_DATE) return false;
+  return tm2timestamp(&tm, fraction, &tz, time) == 0;
+}
+
+static bool check_test_now(char **value, void **extra, GucSource) {
+  keypool::TimeUs time = 0;
+  if (**value != '\0') {
+    TimestampTz parsed;
+    if (!parse_time(*value, &parsed) || parsed < 0 || clock_from_timestamptz(parsed) >= kLatestTime) {
+      GUC_check_errdetail("It must be a time between 2000-01-01 and 2100-01-01, or empty.");
+      return false;
+    }
+    time = clock_from_timestamptz(parsed);
+  }
+  *extra = malloc(sizeof(time));  // freed by guc.c
+  if (*extra == nullptr) return false;
+  memcpy(*extra, &time, sizeof(time));
+  return true;
+}
+
+static void assign_test_now(const char *, void *extra) { memcpy(&keypool_test_now, extra, sizeof(keypool_test_now)); }
+
+void settings_init(void) {
+  DefineCustomStringVariable("keypool.master_key_file", "File that holds the master keys.",
+                             "One id:base64(32 bytes) a line; the first seals, all of them open.",
+                             &keypool_master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("keypool.default_cooldown", "Cooldown of a key after a 429 that says no time.", nullptr,
+                          &keypool_default_cooldown, 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("keypool.max_cooldown", "Longest cooldown that a 429 can start.", nullptr,
+                          &keypool_max_cooldown, 86400, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("keypool.test_now", "Time that keypool takes for now, for tests.",
+                             "Empty means the server's clock.", &test_now_text, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
+                             check_test_now, assign_test_now, nullptr);
+  MarkGUCPrefixReserved("keypool");
+}

@@ -1,0 +1,60 @@
+// state_store.h - the rows of keypool.key_state, read and changed in place.
+//
+// A row is fixed in width, so its state is changed where it lies, under the content lock of its buffer, as a sequence's
+// row is. A row is named by its address, which holds until the table is rewritten (relations_version tells), and is
+// accepted only if the key's id is in it.
+//
+// Rules: one buffer lock at a time; nothing between lock and unlock raises, allocates, or takes another lock; the table
+// is locked (state_store_open) before and unlocked after, so that a rewrite cannot happen between.
+#pragma once
+
+#include "pg/postgres_api.h"
+
+#include "core/key_id.h"
+#include "core/key_state.h"
+
+// A key's state while its buffer is locked.
+struct LockedState {
+  Buffer buffer;
+  keypool::KeyState *state;  // in the page; null if the address no longer holds this key
+};
+
+Relation state_store_open(LOCKMODE mode);
+void state_store_close(Relation relation, LOCKMODE mode);
+
+// The address of a key's row, as the snapshot sees it. False if there is none.
+bool state_store_find(Relation relation, const keypool::KeyId &key, Snapshot snapshot, ItemPointer address);
+
+// Locks a row's buffer, shared to read or exclusive to change the reserved half. Where state is null the buffer is not
+// locked.
+LockedState state_store_lock(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, int mode);
+
+// Ends it. `changed` says that the reserved half was changed: the page will be written some time, and no WAL is.
+void state_store_unlock(const LockedState &locked, bool changed);
+
+// Changes a row, both halves, under generic WAL. While synchronous_commit is not off the transaction gets an id, so
+// that its COMMIT waits for the flush, as after nextval(). `change` is called once with the state, under the lock.
+// False if the address no longer holds this key: nothing was changed.
+template <typename Change>
+bool state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, Change change);
+
+// Finds the state in a page, or null. The page must be locked.
+keypool::KeyState *state_store_in_page(Page page, OffsetNumber offset, const keypool::KeyId &key);
+
+template <typename Change>
+bool state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, Change change) {
+  if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF) GetTopTransactionId();
+  Buffer buffer = ReadBuffer(relation, ItemPointerGetBlockNumber(&address));
+  GenericXLogState *log = GenericXLogStart(relation);
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  Page page = GenericXLogRegisterBuffer(log, buffer, 0);
+  keypool::KeyState *state = state_store_in_page(page, ItemPointerGetOffsetNumber(&address), key);
+  if (state != nullptr) {
+    change(state);
+    GenericXLogFinish(log);
+  } else {
+    GenericXLogAbort(log);
+  }
+  UnlockReleaseBuffer(buffer);
+  return state != nullptr;
+}

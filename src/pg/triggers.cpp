@@ -1,0 +1,135 @@
+// triggers.cpp - what keeps keypool.provider_keys sealed, its states beside it, and every session's cache true.
+#include "pg/postgres_api.h"
+
+#include "core/envelope.h"
+#include "core/provider_name.h"
+#include "pg/arguments.h"
+#include "pg/door.h"
+#include "pg/key_ids.h"
+#include "pg/owner_query.h"
+#include "pg/relations.h"
+#include "pg/report.h"
+#include "pg/secrets.h"
+
+static TriggerData *trigger_data(FunctionCallInfo fcinfo, const char *function) {
+  if (!CALLED_AS_TRIGGER(fcinfo))
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("%s must be called as a trigger", function));
+  return reinterpret_cast<TriggerData *>(fcinfo->context);
+}
+
+// A row on its way into a table, with the columns that the trigger changes.
+struct NewRow {
+  TupleDesc columns;
+  Datum values[kKeysColumns];
+  bool nulls[kKeysColumns];
+  bool changed[kKeysColumns];
+
+  Datum value(AttrNumber column) const { return values[column - 1]; }
+  bool is_null(AttrNumber column) const { return nulls[column - 1]; }
+  std::string_view provider() const { return text_view(DatumGetTextPP(value(kKeysProvider))); }
+  void Set(AttrNumber column, Datum value) {
+    values[column - 1] = value;
+    nulls[column - 1] = false;
+    changed[column - 1] = true;
+  }
+};
+
+static void read_row(HeapTuple tuple, TupleDesc columns, NewRow *row) {
+  if (columns->natts != kKeysColumns)
+    ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+            errmsg("keypool.provider_keys does not have its %d columns", kKeysColumns));
+  memset(row, 0, sizeof(*row));
+  row->columns = columns;
+  heap_deform_tuple(tuple, columns, row->values, row->nulls);
+}
+
+// Raises if an UPDATE changes a column that never changes.
+static void refuse_changed(const NewRow &old_row, const NewRow &new_row, AttrNumber column) {
+  Form_pg_attribute attribute = TupleDescAttr(new_row.columns, column - 1);
+  bool same = !new_row.is_null(column) &&
+              datum_image_eq(old_row.value(column), new_row.value(column), attribute->attbyval, attribute->attlen);
+  if (!same)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("%s of a key cannot be changed", NameStr(attribute->attname)),
+            errhint("Add a new key, and delete this one."));
+}
+
+// Seals a plaintext secret; one that claims to be encrypted stays as it is, so that a restored or replicated row does.
+static void seal_value(NewRow *row) {
+  if (row->is_null(kKeysValue)) return;  // the NOT NULL constraint refuses it
+  std::string_view secret = text_view(DatumGetTextPP(row->value(kKeysValue)));
+  if (keypool::ClaimsEncryption(secret)) return;
+  keypool::SecretOwner owner = {key_id_from_datum(row->value(kKeysId)), row->provider()};
+  row->Set(kKeysValue, PointerGetDatum(seal_secret(secret, owner)));
+}
+
+extern "C" {
+
+// BEFORE INSERT OR UPDATE ON keypool.provider_keys FOR EACH ROW
+PG_FUNCTION_INFO_V1(keypool_before_key_change);
+Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_key_change");
+  TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+  bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+  HeapTuple tuple = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
+  NewRow row;
+  read_row(tuple, columns, &row);
+  if (row.is_null(kKeysProvider)) return PointerGetDatum(tuple);  // the NOT NULL constraint refuses it
+  if (update) {
+    NewRow old_row;
+    read_row(trigger->tg_trigtuple, columns, &old_row);
+    refuse_changed(old_row, row, kKeysId);
+    refuse_changed(old_row, row, kKeysProvider);
+    if (DatumGetTimestampTz(row.value(kKeysUpdatedAt)) == DatumGetTimestampTz(old_row.value(kKeysUpdatedAt)))
+      row.Set(kKeysUpdatedAt, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+  } else {
+    report_status(call_core([&] { return keypool::CheckProviderName(row.provider()); }));
+    if (row.is_null(kKeysId)) row.Set(kKeysId, key_id_datum(new_key_id(row.provider())));
+  }
+  seal_value(&row);
+  return PointerGetDatum(heap_modify_tuple(tuple, columns, row.values, row.nulls, row.changed));
+}
+
+// AFTER INSERT OR UPDATE OR DELETE ON keypool.provider_keys FOR EACH ROW, AFTER TRUNCATE FOR EACH STATEMENT
+PG_FUNCTION_INFO_V1(keypool_after_key_change);
+Datum keypool_after_key_change(PG_FUNCTION_ARGS) {
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.after_key_change");
+  QueryArguments arguments;
+  if (!TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)) {
+    bool is_null;
+    arguments.Add(UUIDOID,
+                  heap_getattr(trigger->tg_trigtuple, kKeysId, RelationGetDescr(trigger->tg_relation), &is_null));
+  }
+  if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+    owner_execute("INSERT INTO keypool.key_state (key_id, state) VALUES ($1, '1') ON CONFLICT (key_id) DO NOTHING",
+                  arguments);
+  else if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+    owner_execute("DELETE FROM keypool.key_state WHERE key_id OPERATOR(pg_catalog.=) $1", arguments);
+  else if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+    owner_execute("TRUNCATE keypool.key_state", arguments);
+  relations_announce_change();
+  return PointerGetDatum(nullptr);
+}
+
+// BEFORE INSERT OR UPDATE ON keypool.key_state FOR EACH ROW, when a statement of a user does it and not the trigger
+// above: a state that is restored replaces the fresh one that came with its key. A load of keys beside it (a parallel
+// restore) is waited for, so that the two cannot both make the row.
+PG_FUNCTION_INFO_V1(keypool_before_state_change);
+Datum keypool_before_state_change(PG_FUNCTION_ARGS) {
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_state_change");
+  if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("keypool.key_state cannot be updated: it is changed in place by keypool's functions"));
+  LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
+  bool is_null;
+  QueryArguments arguments;
+  arguments.Add(UUIDOID,
+                heap_getattr(trigger->tg_trigtuple, kStateKeyId, RelationGetDescr(trigger->tg_relation), &is_null),
+                is_null);
+  owner_execute("DELETE FROM keypool.key_state WHERE key_id OPERATOR(pg_catalog.=) $1", arguments);
+  relations_announce_change();
+  return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+}  // extern "C"
