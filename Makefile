@@ -1,5 +1,30 @@
 # Makefile - builds and installs keypool with PGXS; `make demo` shows it, `make check` tests it.
 
+ifneq ($(filter demo check bench,$(MAKECMDGOALS)),)
+
+# The commands for a fresh machine. They install what is missing, build and install keypool, and run the rest beside a
+# throw-away cluster, as a user who may do that. PGXS may not be there yet, and has a target `check` of its own.
+AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: demo check bench installed
+demo: installed
+	@test/lib/unprivileged test/lib/with-cluster demo/run
+
+check: installed
+	@test/lib/unprivileged test/run
+
+bench: installed
+	@$(AS_ROOT) $(MAKE) --no-print-directory -s -C bench/floor install
+	@test/lib/unprivileged test/lib/with-cluster bench/run
+
+installed:
+	@test/lib/install-dependencies
+	@echo "== Building and installing keypool"
+	@$(MAKE) --no-print-directory -s all
+	@$(AS_ROOT) $(MAKE) --no-print-directory -s install
+
+else
+
 EXTENSION = keypool
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" keypool.control)
 MODULE_big = keypool
@@ -40,12 +65,13 @@ OBJS = \
 DATA_built = sql/keypool--$(EXTVERSION).sql
 EXTRA_CLEAN = $(DATA_built) $(OBJS:.o=.d)
 
+# For `make installcheck` on a running server, whose keypool.master_key_file must be set.
+REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/keypool%,$(wildcard sql/*.sql)))
+
 PG_CPPFLAGS = -I$(srcdir)/src
 PG_CXXFLAGS = -std=c++20 -Wno-register -MMD -MP
 SHLIB_LINK = -lcrypto
 override with_llvm = no
-
-REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/keypool%,$(wildcard sql/*.sql)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -57,3 +83,5 @@ sql/keypool--$(EXTVERSION).sql: sql/keypool.sql
 	cp $< $@
 
 -include $(OBJS:.o=.d)
+
+endif

@@ -42,18 +42,18 @@ static union {
   text header;
   char space[VARHDRSZ + keypool::kMaxSecretBytes];
 } secret;
+static size_t secret_size = 0;
 
 static void wipe_secret(void) {
-  OPENSSL_cleanse(VARDATA(&secret), VARSIZE(&secret) - VARHDRSZ);
-  SET_VARSIZE(&secret, VARHDRSZ);
+  OPENSSL_cleanse(VARDATA(&secret), secret_size);
+  secret_size = 0;
 }
 
 // Opens a key's secret into `secret`.
 static Status fetch_secret(const Pool &pool, uint32 index) {
-  size_t size = 0;
-  Status status =
-      open_secret(pool.keys[index].secret, {pool.candidates[index].id, pool.provider}, VARDATA(&secret), &size);
-  SET_VARSIZE(&secret, VARHDRSZ + size);
+  keypool::SecretOwner owner = {pool.candidates[index].id, pool.provider};
+  Status status = open_secret(pool.keys[index].secret, owner, VARDATA(&secret), &secret_size);
+  SET_VARSIZE(&secret, VARHDRSZ + secret_size);
   return status;
 }
 

@@ -15,11 +15,18 @@ using keypool::KeyState;
 using keypool::Reservation;
 using keypool::TimeUs;
 
-// Reads an optional lease; null if none was given. Raises 22023 if it is not this key's.
+// Reads an optional lease; null if none was given. Raises KP404 for a key that is not there, 22023 if it is not this
+// key's.
 static const Reservation *argument_lease(FunctionCallInfo fcinfo, int number, const KeyId &key, TimeUs now,
                                          Reservation *reservation) {
   if (PG_ARGISNULL(number)) return nullptr;
-  report_status(keypool::DecodeLease(key, PG_GETARG_INT64(number), now, reservation));
+  keypool::Status status = keypool::DecodeLease(key, PG_GETARG_INT64(number), now, reservation);
+  if (!status.ok()) {
+    Relation state;
+    pool_cache_open_key(key, AccessShareLock, &state);
+    state_store_close(state, AccessShareLock);
+    report_status(status);
+  }
   return reservation;
 }
 

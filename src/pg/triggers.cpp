@@ -75,7 +75,8 @@ Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
   HeapTuple tuple = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
   NewRow row;
   read_row(tuple, columns, &row);
-  if (row.is_null(kKeysProvider)) return PointerGetDatum(tuple);  // the NOT NULL constraint refuses it
+  if (row.is_null(kKeysProvider))
+    ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("provider_id must not be null"));
   if (update) {
     NewRow old_row;
     read_row(trigger->tg_trigtuple, columns, &old_row);

@@ -1,0 +1,79 @@
+-- Cooldowns, keys that are switched off and come back, and the computed waiting time.
+SET keypool.test_now = '2026-01-01 12:00:00+00';
+INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, max_rpm) VALUES
+  ('00000000-0000-8000-8000-000000000001', 'cool', 'a', 'sk-a', 1),
+  ('00000000-0000-8000-8000-000000000002', 'cool', 'b', 'sk-b', 1);
+\set a '00000000-0000-8000-8000-000000000001'
+\set b '00000000-0000-8000-8000-000000000002'
+
+-- The later deadline stands; NULL is the default, 0 is one second, too much is cut.
+SELECT keypool_mark_429(:'a', 30);
+SELECT keypool_mark_429(:'a', 10);
+SELECT keypool_mark_429(:'a', 0);
+SELECT keypool_mark_429(:'a');
+SELECT keypool_mark_429(:'b', 0);
+SELECT keypool_mark_429(:'b', 2147483647);
+SET keypool.max_cooldown = '2min';
+SET keypool.default_cooldown = '1h';
+SELECT keypool_clear_cooldown(:'b');
+SELECT keypool_mark_429(:'b');
+RESET keypool.max_cooldown;
+RESET keypool.default_cooldown;
+SELECT keypool_mark_429(:'a', -1);
+\echo :SQLSTATE
+SELECT key_label, last_429_at, cooldown_until FROM keypool_list_keys('cool');
+SELECT window_minute, request_count, rate_limited_count FROM keypool_usage(:'a');
+
+-- The earliest to come back decides: cooling for 60 s, or full for 61 s.
+SELECT status, retry_after_ms FROM keypool_try_select('cool');
+SELECT keypool_clear_cooldown(:'b');
+SELECT key_label FROM keypool_select('cool');
+SELECT status, retry_after_ms FROM keypool_try_select('cool');
+SELECT keypool_mark_429(:'a', 62);
+SELECT status, retry_after_ms FROM keypool_try_select('cool');
+SELECT * FROM keypool_select('cool');
+\echo :SQLSTATE
+-- A second earlier it is not, and then it is.
+SET keypool.test_now = '2026-01-01 12:01:00.9+00';
+SELECT status, retry_after_ms FROM keypool_try_select('cool');
+SET keypool.test_now = '2026-01-01 12:01:01+00';
+SELECT status, key_label FROM keypool_try_select('cool');
+SET keypool.test_now = '2026-01-01 12:01:02+00';
+SELECT status, key_label FROM keypool_try_select('cool');
+
+-- A 429 settles its lease as a used request without tokens.
+SET keypool.test_now = '2026-01-01 13:00:00+00';
+SELECT key_id, lease FROM keypool_select('cool', 500) \gset
+SELECT keypool_mark_429(:'key_id', 5, :lease);
+SELECT key_label, window_requests, window_tokens, open_reservations, total_requests, total_tokens, last_used_at
+FROM keypool_list_keys('cool') WHERE id = :'key_id';
+
+-- Off stays off; off for a time comes back when no other key is active.
+SET keypool.test_now = '2026-01-01 14:00:00+00';
+SELECT keypool_toggle_key(:'a', false);
+SELECT keypool_toggle_key(:'b', false, 3600);
+SELECT key_label, is_active, cooldown_until FROM keypool_list_keys('cool');
+SELECT status, retry_after_ms FROM keypool_try_select('cool');
+SELECT * FROM keypool_select('cool');
+\echo :SQLSTATE
+SET keypool.test_now = '2026-01-01 15:00:00+00';
+SELECT status, key_label FROM keypool_peek('cool');
+SELECT key_label, is_active FROM keypool_list_keys('cool');
+SELECT status, key_label FROM keypool_try_select('cool');
+SELECT key_label, is_active, cooldown_until FROM keypool_list_keys('cool');
+-- Not while another is active.
+SELECT keypool_toggle_key(:'a', false, 1);
+SET keypool.test_now = '2026-01-01 16:00:00+00';
+SELECT key_label FROM keypool_try_select('cool');
+SELECT key_label, is_active FROM keypool_list_keys('cool');
+-- Coming back is ordinary data: a rollback undoes it.
+SELECT keypool_toggle_key(:'b', false);
+BEGIN;
+SET LOCAL keypool.test_now = '2026-01-01 17:00:00+00';
+SELECT status, key_label FROM keypool_try_select('cool');
+ROLLBACK;
+SELECT key_label, is_active FROM keypool_list_keys('cool');
+SELECT keypool_toggle_key(:'a', true);
+SELECT key_label, is_active, cooldown_until FROM keypool_list_keys('cool');
+
+DELETE FROM keypool.provider_keys WHERE provider_id = 'cool';

@@ -1,0 +1,51 @@
+-- The extension's objects explain themselves, and are closed to the public.
+SELECT pg_describe_object(classid, objid, objsubid) AS without_comment
+FROM pg_depend d
+WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'keypool')
+  AND deptype = 'e' AND obj_description(objid, classid::regclass::name) IS NULL
+  AND NOT (classid = 'pg_type'::regclass AND (SELECT typrelid <> 0 OR typcategory = 'A' FROM pg_type t WHERE t.oid = objid))
+ORDER BY 1;
+SELECT a.attrelid::regclass AS "table", a.attname AS without_comment
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'keypool'::regnamespace AND c.relkind = 'r' AND a.attnum > 0
+  AND col_description(a.attrelid, a.attnum) IS NULL
+ORDER BY 1, 2;
+SELECT tgname AS without_comment FROM pg_trigger
+WHERE NOT tgisinternal AND tgrelid IN ('keypool.provider_keys'::regclass, 'keypool.key_state'::regclass)
+  AND obj_description(oid, 'pg_trigger') IS NULL;
+
+CREATE ROLE keypool_nobody;
+SELECT p.oid::regprocedure AS open_to_public FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'keypool') AND d.deptype = 'e'
+  AND has_function_privilege('keypool_nobody', p.oid, 'EXECUTE');
+SELECT c.oid::regclass AS open_to_public FROM pg_class c
+WHERE c.relnamespace = 'keypool'::regnamespace AND c.relkind IN ('r', 'v')
+  AND has_table_privilege('keypool_nobody', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
+SET ROLE keypool_nobody;
+SELECT * FROM keypool_select('any');
+\echo :SQLSTATE
+RESET ROLE;
+-- A role that may call the functions needs no right on the tables.
+GRANT EXECUTE ON FUNCTION keypool_select(text, bigint), keypool_record(uuid, bigint, bigint),
+  keypool_add_key(text, text, text, integer, bigint, bigint), keypool_toggle_key(uuid, boolean, integer),
+  keypool_delete_key(uuid), keypool_heal(), keypool_list_keys(text) TO keypool_nobody;
+SET ROLE keypool_nobody;
+SELECT keypool_add_key('objects', 'granted', 'sk-objects') AS added \gset
+SELECT key_label, key_value FROM keypool_select('objects');
+SELECT keypool_record(:'added', 1);
+SELECT keypool_toggle_key(:'added', false);
+SELECT * FROM keypool_heal();
+SELECT key_label, is_active, total_requests FROM keypool_list_keys('objects');
+SELECT keypool_delete_key(:'added');
+TABLE keypool.provider_keys;
+\echo :SQLSTATE
+TABLE keypool.keys;
+RESET ROLE;
+DROP OWNED BY keypool_nobody;
+DROP ROLE keypool_nobody;
+
+-- No function runs as its owner, and only the listed ones are there.
+SELECT count(*) FROM pg_proc WHERE proname LIKE 'keypool%' AND prosecdef;
+\pset format unaligned
+SELECT proname, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result, provolatile, proparallel
+FROM pg_proc WHERE proname LIKE 'keypool\_%' ORDER BY 1;
