@@ -8,9 +8,12 @@ namespace {
 constexpr int kTokenBits = 30;
 constexpr int kChecksumBits = 12;
 constexpr int kSequenceBits = 6;
+constexpr int kSecondBits = 15;
 constexpr uint64_t Mask(int bits) { return (uint64_t{1} << bits) - 1; }
 
 static_assert(kMaxTokens <= static_cast<int64_t>(Mask(kTokenBits)));
+static_assert(kSecondBits + kSequenceBits + kChecksumBits + kTokenBits == 63);
+static_assert(kLeaseAheadSeconds + kLeaseLifeSeconds == Mask(kSecondBits) + 1);
 static_assert(kTrackedGrants <= static_cast<int>(Mask(kSequenceBits)));
 
 // The finalizer of MurmurHash3 (Austin Appleby, public domain): spreads every bit over all others.
@@ -32,7 +35,7 @@ uint64_t Checksum(const KeyId &key, const Reservation &reservation) {
 }  // namespace
 
 int64_t EncodeLease(const KeyId &key, const Reservation &reservation) noexcept {
-  uint64_t lease = reservation.second & 0xffff;
+  uint64_t lease = reservation.second & Mask(kSecondBits);
   lease = lease << kSequenceBits | reservation.sequence;
   lease = lease << kChecksumBits | Checksum(key, reservation);
   lease = lease << kTokenBits | static_cast<uint64_t>(reservation.tokens);
@@ -41,6 +44,7 @@ int64_t EncodeLease(const KeyId &key, const Reservation &reservation) noexcept {
 
 Status DecodeLease(const KeyId &key, int64_t lease, TimeUs now, Reservation *reservation) noexcept {
   uint64_t bits = static_cast<uint64_t>(lease);
+  bool positive = lease >= 0;
   reservation->tokens = static_cast<int64_t>(bits & Mask(kTokenBits));
   bits >>= kTokenBits;
   uint64_t checksum = bits & Mask(kChecksumBits);
@@ -48,8 +52,8 @@ Status DecodeLease(const KeyId &key, int64_t lease, TimeUs now, Reservation *res
   reservation->sequence = static_cast<uint32_t>(bits & Mask(kSequenceBits));
   uint32_t low_second = static_cast<uint32_t>(bits >> kSequenceBits);
   Second latest = static_cast<Second>(now / kMicrosPerSecond) + kLeaseAheadSeconds;
-  reservation->second = latest - ((latest - low_second) & 0xffff);
-  if (checksum != Checksum(key, *reservation))
+  reservation->second = latest - ((latest - low_second) & static_cast<Second>(Mask(kSecondBits)));
+  if (!positive || checksum != Checksum(key, *reservation))
     return Failure(Code::kInvalidArgument, "lease does not belong to this key, or is older than %u hours",
                    kLeaseLifeSeconds / 3600);
   return {};

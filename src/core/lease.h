@@ -1,9 +1,9 @@
 // lease.h - the opaque number that names one grant of one key.
 //
-// From the top: 16 bits of the grant's second, 6 bits of its sequence, 12 bits of a checksum over the key's id and all
-// of the rest (the whole second included), 30 bits of the estimate. The checksum tells a lease of another key, or a
-// number that is no lease, from a real one in all but one of 4,096 cases; it is a guard against mistakes, not a
-// signature.
+// Never negative. Below the sign, from the top: 15 bits of the grant's second, 6 bits of its sequence, 12 bits of a
+// checksum over the key's id and all of the rest (the whole second included), 30 bits of the estimate. The checksum
+// tells a lease of another key, or a number that is no lease, from a real one in all but one of 4,096 cases; it is a
+// guard against mistakes, not a signature.
 #pragma once
 
 #include "core/key_id.h"
@@ -12,8 +12,8 @@
 namespace keypool {
 
 // How far the clock may be away from a lease's second when the lease is read.
-inline constexpr Second kLeaseAheadSeconds = 4 * 3600;                   // the clock stepped back
-inline constexpr Second kLeaseLifeSeconds = 65536 - kLeaseAheadSeconds;  // about 14 hours
+inline constexpr Second kLeaseAheadSeconds = 2 * 3600;                   // the clock stepped back
+inline constexpr Second kLeaseLifeSeconds = 32768 - kLeaseAheadSeconds;  // about 7 hours
 
 int64_t EncodeLease(const KeyId &key, const Reservation &reservation) noexcept;
 
