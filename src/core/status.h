@@ -26,6 +26,6 @@ struct [[nodiscard]] Status {
 };
 
 // Makes a failure with a printf-style message; what does not fit is cut.
-Status Failure(Code code, const char *format, ...) noexcept __attribute__((format(gnu_printf, 2, 3)));
+Status Failure(Code code, const char *format, ...) noexcept __attribute__((format(printf, 2, 3)));
 
 }  // namespace keypool
