@@ -208,7 +208,7 @@ Admission Admit(const KeyState &state, const Limits &limits, int64_t tokens, Tim
   return {false, cooling, moment};
 }
 
-Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now) noexcept {
+Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now, int64_t newest_grant) noexcept {
   Second second = KeySecond(*state, now);
   ReservedUsage *reserved = &state->reserved;
   int bucket = OpenReservedBucket(reserved, second);
@@ -219,7 +219,7 @@ Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now) noexcept {
   }
   AddSaturating(&reserved->open_count[bucket]);
   reserved->tokens[bucket] = Bounded(reserved->tokens[bucket]) + tokens;
-  reserved->last_grant = std::max(now, reserved->last_grant + 1);
+  reserved->last_grant = std::max(now, std::max(reserved->last_grant, newest_grant) + 1);
   return {second, sequence, tokens};
 }
 

@@ -56,9 +56,10 @@ inline bool CanEverServe(const Limits &limits, int64_t tokens) noexcept {
 // Decides; changes nothing. The limits must be such that CanEverServe.
 Admission Admit(const KeyState &state, const Limits &limits, int64_t tokens, TimeUs now) noexcept;
 
-// Reserves one request of `tokens` and takes the key's turn: last_grant becomes the larger of now and itself + 1.
-// Changes the reserved half only.
-Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now) noexcept;
+// Reserves one request of `tokens` and takes the key's turn: last_grant becomes the largest of now, itself + 1, and
+// newest_grant + 1, where newest_grant is the largest that the caller has seen of any key. So equal keys take turns
+// even within one microsecond, under a stopped clock, and when the clock steps back. Changes the reserved half only.
+Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now, int64_t newest_grant) noexcept;
 
 // Gives an open reservation back, as if it had never been granted. False, and no change, if it is not open or has left
 // the window. Changes the reserved half only.

@@ -23,7 +23,6 @@ enum class Effect { kGrant, kPeek };
 struct Request {
   std::string_view provider;
   int64 tokens;
-  TimeUs now;
   Effect effect;
 };
 
@@ -95,6 +94,10 @@ static bool secret_opens(Pool *pool, uint32 index, Refusal *refusal) {
   return false;
 }
 
+// The newest grant that this process has seen. To choose a key, all keys that were granted since have been looked at,
+// so a number after this one is after theirs.
+static int64 newest_grant = 0;
+
 // What looking at one key's state said.
 struct Look {
   enum Kind { kGone, kGrantedLater, kBlocked, kServes } kind;
@@ -109,19 +112,21 @@ static Look look_at(Relation state, const PoolKey &key, const keypool::Candidate
   int lock_mode = request.effect == Effect::kGrant ? BUFFER_LOCK_EXCLUSIVE : BUFFER_LOCK_SHARE;
   LockedState locked = state_store_lock(state, key.address, candidate.id, lock_mode);
   if (locked.state == nullptr) return look;
+  TimeUs now = clock_now();
   look.last_grant = locked.state->reserved.last_grant;
   if (look.last_grant > candidate.last_grant) {
     look.kind = Look::kGrantedLater;
   } else {
-    look.admission = keypool::Admit(*locked.state, key.limits, request.tokens, request.now);
+    look.admission = keypool::Admit(*locked.state, key.limits, request.tokens, now);
     look.kind = look.admission.admitted ? Look::kServes : Look::kBlocked;
   }
   bool reserve = look.kind == Look::kServes && request.effect == Effect::kGrant;
   if (reserve) {
-    look.reservation = keypool::Reserve(locked.state, request.tokens, request.now);
+    look.reservation = keypool::Reserve(locked.state, request.tokens, now, newest_grant);
     look.last_grant = locked.state->reserved.last_grant;
   }
   state_store_unlock(locked, reserve);
+  newest_grant = Max(newest_grant, look.last_grant);
   return look;
 }
 
@@ -186,8 +191,9 @@ static void match_keyring(Pool *pool) {
 // Whole milliseconds from now, at least one, never too short.
 static int64 milliseconds_until(TimeUs moment, TimeUs now) { return Max((moment - now + 999) / 1000, 1); }
 
-static bool has_returning_key(const Pool *pool, TimeUs now) {
+static bool has_returning_key(const Pool *pool) {
   if (pool == nullptr || pool->active_count > 0) return false;
+  TimeUs now = clock_now();
   for (int i = 0; i < pool->count; ++i)
     if (pool->keys[i].inactive_until != 0 && pool->keys[i].inactive_until <= now) return true;
   return false;
@@ -205,12 +211,13 @@ static int64 wait_for_returning_key(const Pool &pool, TimeUs now) {
 }
 
 // The answer when no key was found.
-static Selection refused(const Pool *pool, const Request &request, const Refusal &refusal) {
+static Selection refused(const Pool *pool, const Refusal &refusal) {
   Selection answer = {};
+  TimeUs now = clock_now();
   answer.retry_after_ms = kNoWait;
   if (refusal.blocked) {
     answer.status = refusal.cooling ? SelectionStatus::kCooling : SelectionStatus::kLimited;
-    answer.retry_after_ms = milliseconds_until(refusal.moment, request.now);
+    answer.retry_after_ms = milliseconds_until(refusal.moment, now);
   } else if (refusal.too_large) {
     answer.status = SelectionStatus::kTooLarge;
   } else {
@@ -220,17 +227,17 @@ static Selection refused(const Pool *pool, const Request &request, const Refusal
     answer.reason = pool == nullptr    ? "The provider has no keys."
                     : refusal.unopened ? "No secret of an active key can be decrypted."
                                        : "All keys of the provider are inactive.";
-    if (pool != nullptr && pool->active_count == 0) answer.retry_after_ms = wait_for_returning_key(*pool, request.now);
+    if (pool != nullptr && pool->active_count == 0) answer.retry_after_ms = wait_for_returning_key(*pool, now);
   }
   return answer;
 }
 
 // Takes back a reservation whose secret could not be handed out after all.
 static void take_back(Relation state, const PoolKey &key, const keypool::KeyId &id,
-                      const keypool::Reservation &reservation, TimeUs now) {
+                      const keypool::Reservation &reservation) {
   LockedState locked = state_store_lock(state, key.address, id, BUFFER_LOCK_EXCLUSIVE);
   if (locked.state == nullptr) return;
-  keypool::Release(locked.state, reservation, now);
+  keypool::Release(locked.state, reservation, clock_now());
   state_store_unlock(locked, true);
 }
 
@@ -246,7 +253,7 @@ static Selection found(Relation state, Pool *pool, const Request &request, const
   if (request.effect == Effect::kPeek) return answer;
   Status status = fetch_secret(*pool, walk.index);
   if (!status.ok()) {
-    take_back(state, key, answer.id, walk.reservation, request.now);
+    take_back(state, key, answer.id, walk.reservation);
     report_status(status);
   }
   answer.secret = &secret.header;
@@ -261,12 +268,12 @@ static Selection choose(const Request &request) {
   for (;;) {
     Relation state;
     Pool *pool = pool_cache_open_provider(request.provider, lock_mode, &state);
-    if (has_returning_key(pool, request.now)) {
+    if (has_returning_key(pool)) {
       if (request.effect == Effect::kPeek) {
-        pool = pool_of_returning_keys(*pool, request.now);
+        pool = pool_of_returning_keys(*pool, clock_now());
       } else if (!reactivated) {
         state_store_close(state, lock_mode);
-        reactivate_keys(request.provider, request.now);
+        reactivate_keys(request.provider, clock_now());
         reactivated = true;
         continue;
       }
@@ -282,7 +289,7 @@ static Selection choose(const Request &request) {
       pool_cache_drop();
       continue;
     }
-    Selection answer = walk.kind == Walk::kFound ? found(state, pool, request, walk) : refused(pool, request, refusal);
+    Selection answer = walk.kind == Walk::kFound ? found(state, pool, request, walk) : refused(pool, refusal);
     state_store_close(state, lock_mode);
     return answer;
   }
@@ -293,7 +300,6 @@ static Request read_request(FunctionCallInfo fcinfo, Effect effect) {
   request.provider = argument_provider(fcinfo, 0);
   argument_require(fcinfo, 1, "tokens");
   request.tokens = argument_tokens(fcinfo, 1);
-  request.now = clock_now();
   request.effect = effect;
   return request;
 }

@@ -17,10 +17,10 @@ using keypool::TimeUs;
 
 // Reads an optional lease; null if none was given. Raises KP404 for a key that is not there, 22023 if it is not this
 // key's.
-static const Reservation *argument_lease(FunctionCallInfo fcinfo, int number, const KeyId &key, TimeUs now,
+static const Reservation *argument_lease(FunctionCallInfo fcinfo, int number, const KeyId &key,
                                          Reservation *reservation) {
   if (PG_ARGISNULL(number)) return nullptr;
-  keypool::Status status = keypool::DecodeLease(key, PG_GETARG_INT64(number), now, reservation);
+  keypool::Status status = keypool::DecodeLease(key, PG_GETARG_INT64(number), clock_now(), reservation);
   if (!status.ok()) {
     Relation state;
     pool_cache_open_key(key, AccessShareLock, &state);
@@ -56,11 +56,10 @@ PG_FUNCTION_INFO_V1(keypool_record);
 Datum keypool_record(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   int64 tokens = argument_tokens(fcinfo, 1);
-  TimeUs now = clock_now();
   Reservation reservation;
-  const Reservation *lease = argument_lease(fcinfo, 2, id, now, &reservation);
+  const Reservation *lease = argument_lease(fcinfo, 2, id, &reservation);
   report_if_read_only("keypool_record");
-  change_state(id, [&](KeyState *state) { keypool::Record(state, lease, tokens, now); });
+  change_state(id, [&](KeyState *state) { keypool::Record(state, lease, tokens, clock_now()); });
   PG_RETURN_VOID();
 }
 
@@ -68,16 +67,15 @@ PG_FUNCTION_INFO_V1(keypool_release);
 Datum keypool_release(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   argument_require(fcinfo, 1, "lease");
-  TimeUs now = clock_now();
   Reservation reservation;
-  argument_lease(fcinfo, 1, id, now, &reservation);
+  argument_lease(fcinfo, 1, id, &reservation);
   report_if_read_only("keypool_release");
   for (;;) {
     Relation state;
     const PoolKey *key = pool_cache_open_key(id, RowExclusiveLock, &state);
     LockedState locked = state_store_lock(state, key->address, id, BUFFER_LOCK_EXCLUSIVE);
     bool there = locked.state != nullptr;
-    if (there) state_store_unlock(locked, keypool::Release(locked.state, reservation, now));
+    if (there) state_store_unlock(locked, keypool::Release(locked.state, reservation, clock_now()));
     state_store_close(state, RowExclusiveLock);
     if (there) PG_RETURN_VOID();
     pool_cache_drop();
@@ -88,12 +86,11 @@ PG_FUNCTION_INFO_V1(keypool_mark_429);
 Datum keypool_mark_429(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   int64 seconds = argument_retry_after(fcinfo, 1);
-  TimeUs now = clock_now();
   Reservation reservation;
-  const Reservation *lease = argument_lease(fcinfo, 2, id, now, &reservation);
+  const Reservation *lease = argument_lease(fcinfo, 2, id, &reservation);
   report_if_read_only("keypool_mark_429");
   TimeUs until = 0;
-  change_state(id, [&](KeyState *state) { until = keypool::Mark429(state, lease, seconds, now); });
+  change_state(id, [&](KeyState *state) { until = keypool::Mark429(state, lease, seconds, clock_now()); });
   PG_RETURN_TIMESTAMPTZ(clock_to_timestamptz(until));
 }
 

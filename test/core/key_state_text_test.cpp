@@ -24,7 +24,7 @@ TEST(KeyStateText, KeepsEverything) {
   TimeUs now = kStart;
   for (int i = 0; i < 3000; ++i) {
     now += random() % 3000000;
-    Reservation lease = Reserve(&state, random() % 5000, now);
+    Reservation lease = Reserve(&state, random() % 5000, now, 0);
     if (random() % 2) Record(&state, &lease, random() % 5000, now);
     if (random() % 50 == 0) Mark429(&state, nullptr, 30, now);
     if (i % 100 != 0) continue;

@@ -23,7 +23,7 @@ TEST(Window, GrantsExactlyTheLimit) {
   KeyState state = FreshState();
   int granted = 0;
   while (Admits(state, {10, 0}, 0, kStart) && granted < 100) {
-    Reserve(&state, 0, kStart);
+    Reserve(&state, 0, kStart, 0);
     ++granted;
   }
   EXPECT_EQ(granted, 10);
@@ -31,7 +31,7 @@ TEST(Window, GrantsExactlyTheLimit) {
 
 TEST(Window, HoldsForSixtySecondsAndTheRestOfTheSecond) {
   KeyState state = FreshState();
-  Reserve(&state, 0, At(0));
+  Reserve(&state, 0, At(0), 0);
   EXPECT_FALSE(Admits(state, {1, 0}, 0, At(60)));
   EXPECT_FALSE(Admits(state, {1, 0}, 0, At(61) - 1));
   EXPECT_TRUE(Admits(state, {1, 0}, 0, At(61)));
@@ -39,8 +39,8 @@ TEST(Window, HoldsForSixtySecondsAndTheRestOfTheSecond) {
 
 TEST(Window, CountsRecordedAndReservedTogether) {
   KeyState state = FreshState();
-  Reservation first = Reserve(&state, 100, At(0));
-  Reserve(&state, 50, At(1));
+  Reservation first = Reserve(&state, 100, At(0), 0);
+  Reserve(&state, 50, At(1), 0);
   Record(&state, &first, 70, At(2));
   WindowUse use = UseInWindow(state, At(2));
   EXPECT_EQ(use.requests, 2);
@@ -50,16 +50,16 @@ TEST(Window, CountsRecordedAndReservedTogether) {
 
 TEST(Window, TokensMustBeBelowTheLimitAndFit) {
   KeyState state = FreshState();
-  Reserve(&state, 900, kStart);
+  Reserve(&state, 900, kStart, 0);
   EXPECT_TRUE(Admits(state, {0, 1000}, 100, kStart));
   EXPECT_FALSE(Admits(state, {0, 1000}, 101, kStart));
-  Reserve(&state, 100, kStart);
+  Reserve(&state, 100, kStart, 0);
   EXPECT_FALSE(Admits(state, {0, 1000}, 0, kStart));
 }
 
 TEST(Window, NoLimitAdmitsAnything) {
   KeyState state = FreshState();
-  for (int i = 0; i < 1000; ++i) Reserve(&state, kMaxTokens, kStart);
+  for (int i = 0; i < 1000; ++i) Reserve(&state, kMaxTokens, kStart, 0);
   EXPECT_TRUE(Admits(state, kNoLimits, kMaxTokens, kStart));
 }
 
@@ -71,7 +71,7 @@ TEST(Window, NeverHoldsMoreThanTheLimitInAnySixtySeconds) {
   for (int i = 0; i < 20000; ++i) {
     now += random() % 3000000;
     if (!Admits(state, {7, 0}, 0, now)) continue;
-    Reserve(&state, 0, now);
+    Reserve(&state, 0, now, 0);
     grants.push_back(now);
   }
   ASSERT_GT(grants.size(), 1000u);
@@ -80,8 +80,8 @@ TEST(Window, NeverHoldsMoreThanTheLimitInAnySixtySeconds) {
 
 TEST(Admission, TellsTheFirstSecondThatAdmits) {
   KeyState state = FreshState();
-  Reserve(&state, 400, At(0));
-  Reserve(&state, 400, At(10));
+  Reserve(&state, 400, At(0), 0);
+  Reserve(&state, 400, At(10), 0);
   EXPECT_EQ(Admit(state, {0, 1000}, 300, At(20)).moment, At(61));
   EXPECT_EQ(Admit(state, {0, 1000}, 700, At(20)).moment, At(71));
   EXPECT_EQ(Admit(state, {2, 0}, 0, At(20)).moment, At(61));
@@ -91,7 +91,7 @@ TEST(Admission, TellsTheFirstSecondThatAdmits) {
 
 TEST(Admission, IsTheLaterOfCooldownAndWindow) {
   KeyState state = FreshState();
-  Reserve(&state, 0, At(0));
+  Reserve(&state, 0, At(0), 0);
   Mark429(&state, nullptr, 30, At(0));
   EXPECT_EQ(Admit(state, {1, 0}, 0, At(0)).moment, At(61));
   EXPECT_EQ(Admit(state, {2, 0}, 0, At(0)).moment, At(30));
@@ -102,25 +102,27 @@ TEST(Admission, IsTheLaterOfCooldownAndWindow) {
 
 TEST(Grant, NumbersOnlyGrow) {
   KeyState state = FreshState();
-  Reserve(&state, 0, kStart);
+  Reserve(&state, 0, kStart, 0);
   EXPECT_EQ(state.reserved.last_grant, kStart);
-  Reserve(&state, 0, kStart);
+  Reserve(&state, 0, kStart, 0);
   EXPECT_EQ(state.reserved.last_grant, kStart + 1);
-  Reserve(&state, 0, kStart - 5000000);
+  Reserve(&state, 0, kStart - 5000000, 0);
   EXPECT_EQ(state.reserved.last_grant, kStart + 2);
+  Reserve(&state, 0, kStart, kStart + 10);
+  EXPECT_EQ(state.reserved.last_grant, kStart + 11);
 }
 
 TEST(Grant, TouchesOnlyTheReservedHalf) {
   KeyState state = FreshState();
   RecordedUsage before = state.recorded;
-  Reservation reservation = Reserve(&state, 5, kStart);
+  Reservation reservation = Reserve(&state, 5, kStart, 0);
   Release(&state, reservation, kStart);
   EXPECT_EQ(memcmp(&before, &state.recorded, sizeof(before)), 0);
 }
 
 TEST(Settling, KeepsTheRequestInItsSecondAndCountsTokensNow) {
   KeyState state = FreshState();
-  Reservation reservation = Reserve(&state, 500, At(0));
+  Reservation reservation = Reserve(&state, 500, At(0), 0);
   Record(&state, &reservation, 200, At(30));
   EXPECT_EQ(UseInWindow(state, At(60)).requests, 1);
   EXPECT_EQ(UseInWindow(state, At(61)).requests, 0);
@@ -130,8 +132,8 @@ TEST(Settling, KeepsTheRequestInItsSecondAndCountsTokensNow) {
 
 TEST(Settling, TwiceChangesNoRequestCount) {
   KeyState state = FreshState();
-  Reservation first = Reserve(&state, 500, At(0));
-  Reserve(&state, 300, At(0));
+  Reservation first = Reserve(&state, 500, At(0), 0);
+  Reserve(&state, 300, At(0), 0);
   Record(&state, &first, 10, At(1));
   Record(&state, &first, 10, At(1));
   WindowUse use = UseInWindow(state, At(1));
@@ -143,7 +145,7 @@ TEST(Settling, TwiceChangesNoRequestCount) {
 
 TEST(Settling, AfterTheWindowChangesNoRequestCount) {
   KeyState state = FreshState();
-  Reservation reservation = Reserve(&state, 500, At(0));
+  Reservation reservation = Reserve(&state, 500, At(0), 0);
   Record(&state, &reservation, 10, At(61));
   EXPECT_EQ(UseInWindow(state, At(61)).requests, 0);
   EXPECT_EQ(UseInWindow(state, At(61)).tokens, 10);
@@ -152,7 +154,7 @@ TEST(Settling, AfterTheWindowChangesNoRequestCount) {
 
 TEST(Settling, AtTheEdgeOfTheWindowStillMovesTheRequest) {
   KeyState state = FreshState();
-  Reservation reservation = Reserve(&state, 500, At(0));
+  Reservation reservation = Reserve(&state, 500, At(0), 0);
   Record(&state, &reservation, 10, At(60));
   WindowUse use = UseInWindow(state, At(60));
   EXPECT_EQ(use.requests, 1);
@@ -162,7 +164,7 @@ TEST(Settling, AtTheEdgeOfTheWindowStillMovesTheRequest) {
 
 TEST(Settling, CountsARequestWhoseReservationACrashForgot) {
   KeyState state = FreshState();
-  Reservation reservation = Reserve(&state, 500, At(0));
+  Reservation reservation = Reserve(&state, 500, At(0), 0);
   state.reserved = {};
   Record(&state, &reservation, 10, At(30));
   EXPECT_EQ(UseInWindow(state, At(60)).requests, 1);
@@ -171,8 +173,8 @@ TEST(Settling, CountsARequestWhoseReservationACrashForgot) {
 
 TEST(Settling, WithoutALeaseTakesTheOldest) {
   KeyState state = FreshState();
-  Reserve(&state, 100, At(0));
-  Reservation second = Reserve(&state, 200, At(1));
+  Reserve(&state, 100, At(0), 0);
+  Reservation second = Reserve(&state, 200, At(1), 0);
   Record(&state, nullptr, 5, At(2));
   EXPECT_EQ(UseInWindow(state, At(2)).tokens, 205);
   EXPECT_TRUE(Release(&state, second, At(2)));
@@ -182,8 +184,8 @@ TEST(Settling, WithoutALeaseTakesTheOldest) {
 
 TEST(Settling, WithoutALeaseTakesAnEqualShareOfTheSecond) {
   KeyState state = FreshState();
-  Reserve(&state, 100, At(0));
-  Reserve(&state, 200, At(0));
+  Reserve(&state, 100, At(0), 0);
+  Reserve(&state, 200, At(0), 0);
   Record(&state, nullptr, 0, At(0));
   EXPECT_EQ(UseInWindow(state, At(0)).tokens, 150);
   Record(&state, nullptr, 0, At(0));
@@ -193,7 +195,7 @@ TEST(Settling, WithoutALeaseTakesAnEqualShareOfTheSecond) {
 TEST(Settling, IsExactBeyondTheTrackedGrantsOfASecond) {
   KeyState state = FreshState();
   std::vector<Reservation> all;
-  for (int i = 0; i < 100; ++i) all.push_back(Reserve(&state, 1, kStart));
+  for (int i = 0; i < 100; ++i) all.push_back(Reserve(&state, 1, kStart, 0));
   for (const Reservation &reservation : all) EXPECT_TRUE(Release(&state, reservation, kStart));
   EXPECT_EQ(UseInWindow(state, kStart).requests, 0);
   for (const Reservation &reservation : all) EXPECT_FALSE(Release(&state, reservation, kStart));
@@ -201,11 +203,11 @@ TEST(Settling, IsExactBeyondTheTrackedGrantsOfASecond) {
 
 TEST(Release, GivesAllBackOnce) {
   KeyState state = FreshState();
-  Reservation reservation = Reserve(&state, 500, At(0));
+  Reservation reservation = Reserve(&state, 500, At(0), 0);
   EXPECT_TRUE(Release(&state, reservation, At(60)));
   EXPECT_FALSE(Release(&state, reservation, At(60)));
   EXPECT_EQ(UseInWindow(state, At(0)).requests, 0);
-  Reservation late = Reserve(&state, 500, At(0));
+  Reservation late = Reserve(&state, 500, At(0), 0);
   EXPECT_FALSE(Release(&state, late, At(130)));
 }
 
@@ -227,7 +229,7 @@ TEST(Cooldown, EndsWhenItIsCleared) {
 
 TEST(Cooldown, SettlesItsLeaseAsAUsedRequestWithoutTokens) {
   KeyState state = FreshState();
-  Reservation reservation = Reserve(&state, 500, At(0));
+  Reservation reservation = Reserve(&state, 500, At(0), 0);
   Mark429(&state, &reservation, 5, At(1));
   WindowUse use = UseInWindow(state, At(1));
   EXPECT_EQ(use.requests, 1);
@@ -238,7 +240,7 @@ TEST(Cooldown, SettlesItsLeaseAsAUsedRequestWithoutTokens) {
 
 TEST(Clock, ThatStepsBackTakesTheNewestSecondForNow) {
   KeyState state = FreshState();
-  Reserve(&state, 0, At(100));
+  Reserve(&state, 0, At(100), 0);
   EXPECT_EQ(KeyNow(state, At(40)), At(100));
   EXPECT_FALSE(Admits(state, {1, 0}, 0, At(0)));
   EXPECT_EQ(Admit(state, {1, 0}, 0, At(0)).moment, At(161));
@@ -248,7 +250,7 @@ TEST(Clock, ThatStepsBackTakesTheNewestSecondForNow) {
 
 TEST(Clock, OfYesterdayDoesNotReturn) {
   KeyState state = FreshState();
-  Reserve(&state, 5, At(0));
+  Reserve(&state, 5, At(0), 0);
   EXPECT_EQ(UseInWindow(state, At(86400)).requests, 0);
   EXPECT_EQ(UseInWindow(state, At(64)).requests, 0);
 }
@@ -294,7 +296,7 @@ TEST(Crash, TornReservationsAreHarmlessAndAgeOut) {
     Record(&state, nullptr, 1, At(5));
     Release(&state, lease, At(5));
     Admit(state, {5, 100}, 50, At(5));
-    Reserve(&state, 3, At(6));
+    Reserve(&state, 3, At(6), 0);
     EXPECT_GE(UseInWindow(state, At(6)).tokens, 0);
     EXPECT_EQ(UseInWindow(state, At(120)).requests, 0);
     EXPECT_EQ(UseInWindow(state, At(120)).tokens, 0);
@@ -338,7 +340,7 @@ TEST(Window, AgreesWithAPlainModelOnRandomHistories) {
     unsigned action = random() % 10;
     int64_t tokens = random() % 1000;
     if (action < 6 || leases.empty()) {
-      leases.push_back(Reserve(&state, tokens, now));
+      leases.push_back(Reserve(&state, tokens, now, 0));
       plain.open[second].push_back(leases.back());
     } else {
       size_t pick = leases.size() - 1 - random() % std::min<size_t>(leases.size(), 150);

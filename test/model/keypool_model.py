@@ -38,7 +38,7 @@ class Key:
     max_tpm: int = 0
     active: bool = True
     inactive_until: int | None = None
-    last_grant: int = 0
+    turn: int = 0                                       # the number of its last grant among all; 0: never
     newest_second: int = 0
     cooldown_until: int | None = None
     last_429_at: int | None = None
@@ -98,7 +98,6 @@ class Key:
         self.open.append(lease)
         self.reserved_tokens[at] = self.reserved_tokens.get(at, 0) + tokens
         self.newest_second = at
-        self.last_grant = max(clock, self.last_grant + 1)
         return lease
 
     def close(self, lease, tokens):
@@ -174,6 +173,7 @@ class Key:
 class Model:
     def __init__(self):
         self.keys = {}
+        self.grants = 0
 
     def of(self, provider):
         return sorted((k for k in self.keys.values() if k.provider == provider), key=lambda k: k.id)
@@ -201,8 +201,12 @@ class Model:
         big_enough = [k for k in candidates if not k.too_small_for(tokens)]
         free = [k for k in big_enough if k.free_at(clock, tokens) is None]
         if free:
-            best = min(free, key=lambda k: (k.priority, k.last_grant, k.id))
-            return "ok", best, best.grant(clock, tokens) if change else None, None
+            best = min(free, key=lambda k: (k.priority, k.turn, k.id))
+            if not change:
+                return "ok", best, None, None
+            self.grants += 1
+            best.turn = self.grants
+            return "ok", best, best.grant(clock, tokens), None
         if big_enough:
             moment, merely_limited = min((k.free_at(clock, tokens), not k.cooling(clock)) for k in big_enough)
             return "limited" if merely_limited else "cooling", None, None, wait_ms(moment, clock)
