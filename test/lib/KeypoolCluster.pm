@@ -1,0 +1,167 @@
+# KeypoolCluster - a throw-away PostgreSQL cluster with a keyring and the extension in it, and sessions to talk to it.
+package KeypoolCluster;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use File::Spec;
+use MIME::Base64 qw(encode_base64);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(new_cluster keyring_of new_master_key write_keyring open_session failure_of crash children_of
+  files_with load_command);
+
+# A node named $name, started, with a keyring of one master key "primary" and the extension in the database postgres.
+# $param{conf} is added to postgresql.conf, $param{init} goes to init(). With $param{stopped} it is not started.
+sub new_cluster {
+    my ($name, %param) = @_;
+    my $node = PostgreSQL::Test::Cluster->new($name);
+    $node->init(%{ $param{init} // {} });
+    write_keyring(keyring_of($node), new_master_key('primary'));
+    $node->append_conf('postgresql.conf', "max_connections = 100\nshared_buffers = 32MB\nautovacuum = off\n"
+          . "log_statement = none\nkeypool.master_key_file = '" . keyring_of($node) . "'\n" . ($param{conf} // ''));
+    return $node if $param{stopped};
+    $node->start;
+    $node->safe_psql('postgres', 'CREATE EXTENSION keypool CASCADE');
+    return $node;
+}
+
+# The path of a node's keyring: outside of its data directory.
+sub keyring_of { my ($node) = @_; return File::Spec->rel2abs($node->basedir . '/keyring'); }
+
+# A line of a keyring with a fresh random key.
+sub new_master_key {
+    my ($id) = @_;
+    open my $random, '<:raw', '/dev/urandom' or die "/dev/urandom: $!";
+    read($random, my $bytes, 32) == 32 or die "/dev/urandom: $!";
+    return "$id:" . encode_base64($bytes, '');
+}
+
+# Puts a keyring of these lines in place in one step, with mode 0600.
+sub write_keyring {
+    my ($path, @lines) = @_;
+    my $fresh = "$path.new";
+    unlink $fresh;
+    open my $file, '>', $fresh or die "$fresh: $!";
+    chmod 0600, $fresh;
+    print $file map { "$_\n" } @lines;
+    close $file or die "$fresh: $!";
+    rename $fresh, $path or die "$path: $!";
+    return;
+}
+
+# A session that stays open: a KeypoolSession.
+sub open_session {
+    my ($node, $database) = @_;
+    my $psql = $node->background_psql($database // 'postgres', on_error_stop => 0);
+    my $session = bless { psql => $psql }, 'KeypoolSession';
+    $session->ask('\set VERBOSITY verbose');
+    return $session;
+}
+
+# What a statement fails with in a session of its own, SQLSTATE first; empty if it does not fail.
+sub failure_of {
+    my ($node, $statement, $database) = @_;
+    my (undef, undef, $error) = $node->psql($database // 'postgres', "\\set VERBOSITY verbose\n$statement");
+    return KeypoolSession::without_location($error);
+}
+
+# The processes that a process has started.
+sub children_of {
+    my ($parent) = @_;
+    my @children;
+    for my $stat (glob '/proc/[0-9]*/stat') {
+        open my $file, '<', $stat or next;
+        my $line = <$file> // next;
+        my ($pid, $state, $ppid) = $line =~ /^(\d+) \(.*\) (\S) (\d+)/s or next;
+        push @children, $pid if $ppid == $parent && $state ne 'Z';
+    }
+    return @children;
+}
+
+sub is_gone {
+    my ($pid) = @_;
+    open my $file, '<', "/proc/$pid/stat" or return 1;
+    my $line = <$file> // return 1;
+    return $line =~ /^\d+ \(.*\) [ZX]/s;
+}
+
+# Kills a node's every process at once with signal 9, and returns when they are gone. The postmaster is halted first, so
+# that it can neither clean up after its children nor start more. Nobody may have waited for it yet, so that its number
+# is still taken; hence its lock files go too.
+sub crash {
+    my ($node) = @_;
+    my $postmaster = $node->{_pid};
+    kill 'STOP', $postmaster;
+    my @children = children_of($postmaster);
+    kill 'KILL', @children;
+    $node->kill9;
+    for my $pid ($postmaster, @children) {
+        for (1 .. 10000) { last if is_gone($pid); usleep(1000); }
+        die "process $pid does not end" unless is_gone($pid);
+    }
+    unlink $node->data_dir . '/postmaster.pid', $node->host . '/.s.PGSQL.' . $node->port . '.lock';
+    return;
+}
+
+# The files below a folder that hold a text, each as its path within.
+sub files_with {
+    my ($text, $folder) = @_;
+    my @found;
+    my @todo = ($folder);
+    while (defined(my $path = shift @todo)) {
+        if (-d $path && !-l $path) {
+            opendir my $dir, $path or next;
+            push @todo, map { "$path/$_" } grep { !/^\.\.?$/ } readdir $dir;
+        } elsif (-f $path) {
+            push @found, substr($path, length($folder) + 1) if index(slurp_file($path), $text) >= 0;
+        }
+    }
+    return sort @found;
+}
+
+# The command line of a pgbench against a node.
+sub load_command {
+    my ($node, @options) = @_;
+    return ('pgbench', '-n', '-h', $node->host, '-p', $node->port, @options, 'postgres');
+}
+
+package KeypoolSession;
+
+use strict;
+use warnings FATAL => 'all';
+
+# Messages without the line of the source that raised them.
+sub without_location {
+    my ($messages) = @_;
+    $messages =~ s/^LOCATION:.*\n?//mg;
+    $messages =~ s/^psql:\S+ //mg;
+    $messages =~ s/\s+\z//;
+    return $messages;
+}
+
+# Runs a statement, and returns its rows as psql prints them (unaligned, without a header). What it fails with or warns
+# of is in messages() then.
+sub ask {
+    my ($self, $statement) = @_;
+    $self->{psql}{stderr} = '';
+    my $rows = $self->{psql}->query($statement);
+    $self->{messages} = without_location($self->{psql}{stderr});
+    return $rows;
+}
+
+sub messages { my ($self) = @_; return $self->{messages}; }
+
+# What a statement fails with or warns of; empty if it does neither.
+sub failure {
+    my ($self, $statement) = @_;
+    $self->ask($statement);
+    return $self->{messages};
+}
+
+sub close { my ($self) = @_; return $self->{psql}->quit; }
+
+1;

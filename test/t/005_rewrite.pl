@@ -1,0 +1,153 @@
+# 005_rewrite.pl - tables that are rewritten, emptied, filled or made anew under open sessions: they go on, and nothing
+# that was recorded or reserved is lost.
+
+use strict;
+use warnings FATAL => 'all';
+
+use File::Spec;
+use KeypoolCluster;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# The clock stands still, so that no window moves.
+my $node = new_cluster('rewrite', conf => "max_prepared_transactions = 2\nkeypool.test_now = '2026-01-01 12:00:00+00'\n");
+
+sub value { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+
+# Keys that are gone lie before those that stay, so that a rewrite moves the rows.
+sub fill {
+    value(q{
+        SELECT count(keypool_add_key('filler', i::text, 'sk-filler')) FROM generate_series(1, 10) i;
+        SELECT keypool_add_key('pool', 'key', 'sk-key', max_rpm => 100000);
+        SELECT keypool_add_key('pool', 'spare', 'sk-spare', priority => 1);
+        DELETE FROM keypool.provider_keys WHERE provider_id = 'filler'});
+    return value(q{SELECT id FROM keypool_list_keys('pool') WHERE key_label = 'key'});
+}
+
+my $key   = fill();
+my $open  = open_session($node);
+my $other = open_session($node);
+my $look  = q{SELECT window_requests, window_tokens, open_reservations, total_requests, total_tokens
+    FROM keypool_list_keys('pool') WHERE key_label = 'key'};
+my $next  = q{SELECT key_label, key_value FROM keypool_select('pool')};
+
+# Statements that rewrite or move: a reservation from before is settled after, in its own session, and the next call of
+# every session finds the key, wherever it is now.
+my $requests = 0;
+for my $statement (
+    'VACUUM FULL keypool.key_state',
+    'VACUUM FULL keypool.provider_keys',
+    'CLUSTER keypool.key_state USING key_state_pkey',
+    'CLUSTER keypool.provider_keys USING provider_keys_order',
+    'REINDEX TABLE keypool.key_state',
+    'REINDEX TABLE keypool.provider_keys',
+    'REINDEX TABLE CONCURRENTLY keypool.key_state',
+    'REINDEX TABLE CONCURRENTLY keypool.provider_keys',
+    'VACUUM (FREEZE) keypool.key_state',
+    'ALTER TABLE keypool.key_state SET UNLOGGED',
+    'ALTER TABLE keypool.key_state SET LOGGED',
+) {
+    for my $writer ($open, $other) {
+        value(q{SELECT keypool_add_key('filler', 'filler', 'sk-filler')});
+        my $lease = $open->ask(q{SELECT lease FROM keypool_select('pool', 50)});
+        $other->ask(q{SELECT FROM keypool_peek('pool')});
+        value(q{DELETE FROM keypool.provider_keys WHERE provider_id = 'filler'});
+        is($writer->failure($statement), '', $statement . ($writer == $open ? ' in the same session' : ''));
+        my $during = $open->ask($look);
+        $open->ask("SELECT keypool_record('$key', 3, $lease)");
+        ++$requests;
+        my @expected = (join('|', $requests, 3 * $requests - 3 + 50, 1, $requests - 1, 3 * $requests - 3),
+            join('|', $requests, 3 * $requests, 0, $requests, 3 * $requests));
+        is_deeply([ $during, $other->ask($look) ], \@expected, '... keeps what is reserved and recorded');
+        my $granted = $other->ask(q{SELECT key_value, lease FROM keypool_select('pool')});
+        like($granted, qr/^sk-key\|\d+$/, '... and the next call finds its key');
+        $other->ask("SELECT keypool_release('$key', " . ($granted =~ s/.*\|//r) . ')');
+    }
+}
+
+# All of them under load.
+append_to_file($node->basedir . '/load.sql', qq{
+    SELECT key_id, lease FROM keypool_select('pool', 10) \\gset
+    SELECT keypool_record(':key_id', 3, :lease);
+});
+my $load = IPC::Run::start([ load_command($node, '-c', 4, '-T', 2, '-f', $node->basedir . '/load.sql') ],
+    '>', \my $output, '2>', \my $errors);
+my $rewrites = 0;
+while ($load->pumpable) {
+    value($_) for 'VACUUM FULL keypool.key_state', 'CLUSTER keypool.provider_keys USING provider_keys_order',
+      'REINDEX TABLE keypool.key_state', 'VACUUM FULL keypool.provider_keys',
+      q{BEGIN; SELECT keypool_add_key('pool', 'busy', 'sk-busy', priority => -1); TRUNCATE keypool.provider_keys; ROLLBACK},
+      'REINDEX TABLE CONCURRENTLY keypool.provider_keys';
+    ++$rewrites;
+    $load->pump_nb;
+}
+ok($load->finish, 'no call fails while tables are rewritten') or diag($errors);
+cmp_ok($rewrites, '>', 2, 'tables are rewritten under load');
+my ($calls) = $output =~ /actually processed: (\d+)/;
+$requests += $calls;
+is($open->ask($look), join('|', $requests, 3 * $requests, 0, $requests, 3 * $requests), 'a load loses nothing while tables are rewritten');
+
+# TRUNCATE, undone and done.
+is($open->ask(qq{BEGIN; SELECT status FROM keypool_try_select('pool'); TRUNCATE keypool.provider_keys; SELECT status FROM keypool_try_select('pool');
+    SELECT count(*) FROM keypool.key_state; ROLLBACK}), "ok\nno_key\n0", 'TRUNCATE takes the states along, and its own session sees it');
+is($open->ask($next), 'key|sk-key', 'after its rollback its own session goes on');
+is($other->ask($next), 'key|sk-key', 'and so do others');
+is($other->ask($look), join('|', $requests + 3, 3 * $requests, 3, $requests, 3 * $requests), 'with what was reserved meanwhile too');
+value('TRUNCATE keypool.provider_keys');
+is($_->ask(q{SELECT status FROM keypool_try_select('pool')}), 'no_key', 'after TRUNCATE a session that had the pool in mind has none')
+  for $open, $other;
+like($open->failure("SELECT keypool_record('$key', 3)"), qr/^ERROR:  KP404: /, 'nothing is recorded for a key that is gone');
+is(value('SELECT count(*) FROM keypool.key_state'), 0, 'and no state is left');
+$key = fill();
+is($open->ask($next), 'key|sk-key', 'keys that are added after TRUNCATE are seen');
+is($open->ask($look), '1|0|1|0|0', 'and start afresh');
+
+# States alone, which only an administrator can remove: the keys are not used until keypool_heal.
+value('TRUNCATE keypool.key_state');
+like($open->failure(q{SELECT FROM keypool_try_select('pool')}), qr/^WARNING: .*has no state.*^HINT: .*keypool_heal/ms, 'a key without a state is warned of');
+is($other->ask(q{SELECT status FROM keypool_try_select('pool')}), 'no_key', 'and not used');
+value('SELECT keypool_heal()');
+is($_->ask($next), 'key|sk-key', 'keypool_heal gives it one') for $open, $other;
+
+# COPY.
+my $file = File::Spec->rel2abs($node->basedir . '/keys.copy');
+append_to_file($file, "pool\tcopied\tsk-copied\t-1\npool\tcopied too\tsk-copied-too\t-1\n");
+value("COPY keypool.provider_keys (provider_id, key_label, key_value, priority) FROM '$file'");
+like($open->ask($next), qr/^copied/, 'keys that COPY brings are seen');
+is(value(q{SELECT bool_and(key_value LIKE 'enc:v1:%') FROM keypool.provider_keys}), 't', 'and sealed');
+is(value(q{SELECT count(*) FROM keypool.key_state}), 4, 'and have a state');
+$open->ask(q{BEGIN}); $open->ask("COPY keypool.provider_keys (provider_id, key_label, key_value, priority) FROM '$file'");
+is($open->ask(q{SELECT count(*) FROM keypool_list_keys('pool'); ROLLBACK; SELECT count(*) FROM keypool_list_keys('pool')}), "6\n4",
+    'a COPY that is rolled back brings nothing');
+value(q{DELETE FROM keypool.provider_keys WHERE priority = -1});
+
+# A writer's own change, undone to a savepoint and altogether; one that is committed in two phases.
+$open->ask(q{BEGIN}); $other->ask($next);
+is($open->ask(qq{UPDATE keypool.provider_keys SET priority = 2 WHERE key_label = 'key'; $next}), 'spare|sk-spare', 'a writer sees its own change');
+is($open->ask(qq{SAVEPOINT one; SELECT keypool_delete_key(id) FROM keypool_list_keys('pool') WHERE key_label = 'spare'; $next}), "\nkey|sk-key",
+    'and a second one');
+is($other->ask($next), 'key|sk-key', 'which others do not');
+is($open->ask(qq{ROLLBACK TO one; $next}), 'spare|sk-spare', 'undone to a savepoint, the first one stands');
+is($open->ask(qq{ROLLBACK; $next}), 'key|sk-key', 'rolled back, none does');
+$open->ask(qq{BEGIN; UPDATE keypool.provider_keys SET priority = 2 WHERE key_label = 'key'; PREPARE TRANSACTION 'change'});
+is($_->ask($next), 'key|sk-key', 'a change that is prepared is not yet seen') for $open, $other;
+$other->ask(q{COMMIT PREPARED 'change'});
+is($_->ask($next), 'spare|sk-spare', 'one that is committed in two phases is') for $open, $other;
+
+# The extension itself.
+$other->ask('BEGIN; DROP EXTENSION keypool; ROLLBACK');
+is($_->ask($next), 'spare|sk-spare', 'after a rollback of DROP EXTENSION all is as before') for $open, $other;
+for my $writer ($open, $other) {
+    $writer->ask('DROP EXTENSION keypool');
+    like($open->failure($next), qr/^ERROR:  42883: /, 'without the extension there is no function');
+    $writer->ask('CREATE EXTENSION keypool');
+    is($open->ask(q{SELECT status FROM keypool_try_select('pool')}), 'no_key', 'a session that had the old pool in mind has none in the new extension');
+    $key = fill();
+    is($_->ask($next), 'key|sk-key', 'and works with the new one') for $open, $other;
+    is($open->ask("SELECT keypool_record('$key', 5); $look"), "\n2|5|1|1|5", 'and records there');
+}
+
+$_->close for $open, $other;
+$node->stop;
+done_testing();
