@@ -1,12 +1,12 @@
 # Makefile - builds and installs keypool with PGXS; `make demo` shows it, `make check` tests it.
 
-ifneq ($(filter demo check bench,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check bench fuzz,$(MAKECMDGOALS)),)
 
 # The commands for a fresh machine. They install what is missing, build and install keypool, and run the rest beside a
 # throw-away cluster, as a user who may do that. PGXS may not be there yet, and has a target `check` of its own.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo check bench installed
+.PHONY: demo check bench fuzz installed
 demo: installed
 	@test/lib/unprivileged test/lib/with-cluster demo/run
 
@@ -16,6 +16,12 @@ check: installed
 bench: installed
 	@$(AS_ROOT) $(MAKE) --no-print-directory -s -C bench/floor install
 	@test/lib/unprivileged test/lib/with-cluster bench/run
+
+# A long run: each fuzzer FUZZ_RUNS times.
+FUZZ_RUNS ?= 20000000
+fuzz:
+	@test/lib/install-dependencies
+	@test/fuzz/run $(FUZZ_RUNS)
 
 installed:
 	@test/lib/install-dependencies
@@ -41,18 +47,25 @@ OBJS = \
 	src/core/window.o \
 	src/pg/arguments.o \
 	src/pg/clock.o \
+	src/pg/doctor.o \
+	src/pg/grant.o \
 	src/pg/heal.o \
 	src/pg/import.o \
+	src/pg/key_access.o \
 	src/pg/key_admin.o \
 	src/pg/key_ids.o \
+	src/pg/keyring_view.o \
 	src/pg/listing.o \
 	src/pg/master_keys.o \
 	src/pg/module.o \
 	src/pg/owner_query.o \
+	src/pg/pgp.o \
 	src/pg/pool_cache.o \
+	src/pg/private_file.o \
 	src/pg/reactivation.o \
 	src/pg/relations.o \
 	src/pg/report.o \
+	src/pg/rights.o \
 	src/pg/secrets.o \
 	src/pg/selection.o \
 	src/pg/selection_row.o \
@@ -60,6 +73,7 @@ OBJS = \
 	src/pg/settlement.o \
 	src/pg/state_store.o \
 	src/pg/state_type.o \
+	src/pg/statement_hiding.o \
 	src/pg/triggers.o
 
 DATA_built = sql/keypool--$(EXTVERSION).sql

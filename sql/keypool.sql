@@ -72,8 +72,25 @@ COMMENT ON TABLE keypool.key_state IS 'one row a key, changed in place by the fu
 COMMENT ON COLUMN keypool.key_state.key_id IS 'provider_keys.id';
 COMMENT ON COLUMN keypool.key_state.state IS 'the counters';
 
+CREATE TABLE keypool.grants (
+	role regrole NOT NULL,
+	rights text COLLATE pg_catalog."C" NOT NULL
+		CONSTRAINT known_rights CHECK (rights OPERATOR(pg_catalog.=) ANY (ARRAY['app', 'monitor', 'operator'])),
+	provider_id text COLLATE pg_catalog."C",
+	CONSTRAINT grants_key UNIQUE NULLS NOT DISTINCT (role, rights, provider_id)
+);
+REVOKE ALL ON TABLE keypool.grants FROM PUBLIC;
+
+COMMENT ON TABLE keypool.grants IS 'which role may reach which provider; kept by keypool_grant() and keypool_revoke()';
+COMMENT ON COLUMN keypool.grants.role IS 'the role';
+COMMENT ON COLUMN keypool.grants.rights IS 'app, monitor or operator';
+COMMENT ON COLUMN keypool.grants.provider_id IS 'the provider; NULL: all of them';
+
 SELECT pg_catalog.pg_extension_config_dump('keypool.provider_keys', '');
 SELECT pg_catalog.pg_extension_config_dump('keypool.key_state', '');
+-- A role that was dropped must not come back as another that has its number by then.
+SELECT pg_catalog.pg_extension_config_dump('keypool.grants',
+	'WHERE role::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_roles)');
 
 --
 -- Triggers. ALWAYS: no setting of a session, and no replication, may skip them.
@@ -94,6 +111,11 @@ CREATE FUNCTION keypool.before_state_change() RETURNS trigger
 COMMENT ON FUNCTION keypool.before_state_change() IS 'lets a restored state replace the fresh one, and refuses UPDATE';
 REVOKE ALL ON FUNCTION keypool.before_state_change() FROM PUBLIC;
 
+CREATE FUNCTION keypool.after_grant_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_grant_change';
+COMMENT ON FUNCTION keypool.after_grant_change() IS 'tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.after_grant_change() FROM PUBLIC;
+
 CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE ON keypool.provider_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_key_change();
 CREATE TRIGGER after_key_change AFTER INSERT OR UPDATE OR DELETE ON keypool.provider_keys
@@ -105,6 +127,9 @@ CREATE TRIGGER before_state_insert BEFORE INSERT ON keypool.key_state
 	EXECUTE FUNCTION keypool.before_state_change();
 CREATE TRIGGER before_state_update BEFORE UPDATE ON keypool.key_state
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_state_change();
+CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON keypool.grants
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_truncate;
@@ -113,6 +138,7 @@ ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_update;
 COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret';
 COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the state, and tells every session of the change';
 COMMENT ON TRIGGER after_key_truncate ON keypool.provider_keys IS 'removes the states, and tells every session of the change';
+COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
 COMMENT ON TRIGGER before_state_insert ON keypool.key_state IS 'lets a restored state replace the fresh one';
 COMMENT ON TRIGGER before_state_update ON keypool.key_state IS 'refuses UPDATE: states are changed in place';
 
@@ -195,6 +221,35 @@ CREATE FUNCTION @extschema@.keypool_heal(OUT healed bigint, OUT failed bigint)
 COMMENT ON FUNCTION @extschema@.keypool_heal() IS 'seals every secret under the primary master key; switches keys off whose secret cannot be decrypted';
 REVOKE ALL ON FUNCTION @extschema@.keypool_heal() FROM PUBLIC;
 
+CREATE PROCEDURE @extschema@.keypool_heal_in_batches(
+	batch_size integer DEFAULT 100, INOUT healed bigint DEFAULT NULL, INOUT failed bigint DEFAULT NULL)
+	LANGUAGE c AS 'MODULE_PATHNAME', 'keypool_heal_in_batches';
+COMMENT ON PROCEDURE @extschema@.keypool_heal_in_batches(integer, bigint, bigint) IS 'like keypool_heal, but commits after each batch: it may be stopped and started again';
+REVOKE ALL ON PROCEDURE @extschema@.keypool_heal_in_batches(integer, bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_public_key() RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_public_key';
+COMMENT ON FUNCTION @extschema@.keypool_public_key() IS 'the OpenPGP public key to encrypt secrets to, before they are added';
+REVOKE ALL ON FUNCTION @extschema@.keypool_public_key() FROM PUBLIC;
+
+--
+-- Rights
+--
+
+CREATE FUNCTION @extschema@.keypool_grant(role regrole, rights text, provider text DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_grant';
+COMMENT ON FUNCTION @extschema@.keypool_grant(regrole, text, text) IS 'gives a role the rights of app, monitor or operator, on one provider or on all';
+REVOKE ALL ON FUNCTION @extschema@.keypool_grant(regrole, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_revoke(role regrole, rights text, provider text DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_revoke';
+COMMENT ON FUNCTION @extschema@.keypool_revoke(regrole, text, text) IS 'takes back what keypool_grant gave';
+REVOKE ALL ON FUNCTION @extschema@.keypool_revoke(regrole, text, text) FROM PUBLIC;
+
+--
+-- Moving in
+--
+
 CREATE FUNCTION @extschema@.keypool_import(
 	keys regclass, windows regclass DEFAULT NULL, time_zone text DEFAULT 'UTC', OUT keys bigint, OUT windows bigint)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_import';
@@ -231,3 +286,20 @@ CREATE VIEW keypool.key_usage_window AS
 	FROM @extschema@.keypool_list_keys() k, @extschema@.keypool_usage(k.id) u;
 COMMENT ON VIEW keypool.key_usage_window IS 'what every key used, minute by minute, over the last hour';
 REVOKE ALL ON TABLE keypool.key_usage_window FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_keyring()
+	RETURNS TABLE (
+		master_key_id text, is_primary boolean, status text, fingerprint text, secrets bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_keyring';
+COMMENT ON FUNCTION @extschema@.keypool_keyring() IS 'the master keys, loaded or missing, and how many secrets each seals';
+REVOKE ALL ON FUNCTION @extschema@.keypool_keyring() FROM PUBLIC;
+
+CREATE VIEW keypool.keyring AS SELECT * FROM @extschema@.keypool_keyring();
+COMMENT ON VIEW keypool.keyring IS 'the master keys, loaded or missing, and how many secrets each seals';
+REVOKE ALL ON TABLE keypool.keyring FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_doctor()
+	RETURNS TABLE ("check" text, result text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_doctor';
+COMMENT ON FUNCTION @extschema@.keypool_doctor() IS 'what is not as it should be, and what to do about it';
+REVOKE ALL ON FUNCTION @extschema@.keypool_doctor() FROM PUBLIC;

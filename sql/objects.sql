@@ -11,7 +11,7 @@ WHERE c.relnamespace = 'keypool'::regnamespace AND c.relkind = 'r' AND a.attnum 
   AND col_description(a.attrelid, a.attnum) IS NULL
 ORDER BY 1, 2;
 SELECT tgname AS without_comment FROM pg_trigger
-WHERE NOT tgisinternal AND tgrelid IN ('keypool.provider_keys'::regclass, 'keypool.key_state'::regclass)
+WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'keypool'::regnamespace)
   AND obj_description(oid, 'pg_trigger') IS NULL;
 
 CREATE ROLE keypool_nobody;
@@ -25,10 +25,8 @@ SET ROLE keypool_nobody;
 SELECT * FROM keypool_select('any');
 \echo :SQLSTATE
 RESET ROLE;
--- A role that may call the functions needs no right on the tables.
-GRANT EXECUTE ON FUNCTION keypool_select(text, bigint), keypool_record(uuid, bigint, bigint),
-  keypool_add_key(text, text, text, integer, bigint, bigint), keypool_toggle_key(uuid, boolean, integer),
-  keypool_delete_key(uuid), keypool_heal(), keypool_list_keys(text) TO keypool_nobody;
+-- A role that was granted rights needs none on the tables.
+SELECT keypool_grant('keypool_nobody', 'operator');
 SET ROLE keypool_nobody;
 SELECT keypool_add_key('objects', 'granted', 'sk-objects') AS added \gset
 SELECT key_label, key_value FROM keypool_select('objects');
@@ -39,13 +37,13 @@ SELECT key_label, is_active, total_requests FROM keypool_list_keys('objects');
 SELECT keypool_delete_key(:'added');
 TABLE keypool.provider_keys;
 \echo :SQLSTATE
-TABLE keypool.keys;
+SELECT count(*) FROM keypool.keys;
 RESET ROLE;
-DROP OWNED BY keypool_nobody;
+SELECT keypool_revoke('keypool_nobody', 'operator');
 DROP ROLE keypool_nobody;
 
 -- No function runs as its owner, and only the listed ones are there.
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'keypool%' AND prosecdef;
 \pset format unaligned
 SELECT proname, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result, provolatile, proparallel
-FROM pg_proc WHERE proname LIKE 'keypool\_%' ORDER BY 1;
+FROM pg_proc WHERE proname LIKE 'keypool\_%' AND prokind = 'f' ORDER BY 1;

@@ -3,8 +3,10 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "core/base64.h"
@@ -77,6 +79,16 @@ const MasterKey *FindMasterKey(const Keyring &keyring, std::string_view id) noex
   const MasterKey *end = keyring.keys + keyring.count;
   const MasterKey *found = std::find_if(keyring.keys, end, [id](const MasterKey &key) { return id == key.id; });
   return found == end ? nullptr : found;
+}
+
+void Fingerprint(const MasterKey &key, char (&out)[kFingerprintText + 1]) noexcept {
+  static constexpr uint8_t kMessage[] = "keypool master key fingerprint";
+  uint8_t digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  out[0] = '\0';
+  if (HMAC(EVP_sha256(), key.bytes, sizeof(key.bytes), kMessage, sizeof(kMessage) - 1, digest, &size) == nullptr)
+    return;
+  for (size_t i = 0; i < kFingerprintText / 2; ++i) snprintf(out + 2 * i, 3, "%02x", digest[i]);
 }
 
 void WipeKeyring(Keyring *keyring) noexcept {

@@ -37,6 +37,11 @@ Status ParseKeyring(std::string_view text, Keyring *keyring) noexcept;
 // Null if there is none. Belongs to the keyring.
 const MasterKey *FindMasterKey(const Keyring &keyring, std::string_view id) noexcept;
 
+// What tells master keys apart without telling anything of them: the first eight bytes of HMAC-SHA-256 over a constant,
+// in hexadecimal. Empty if the cipher library fails.
+inline constexpr size_t kFingerprintText = 16;
+void Fingerprint(const MasterKey &key, char (&out)[kFingerprintText + 1]) noexcept;
+
 // Overwrites the key material, frees the cipher contexts, and leaves the empty keyring.
 void WipeKeyring(Keyring *keyring) noexcept;
 

@@ -8,14 +8,15 @@
 #include "pg/master_keys.h"
 #include "pg/owner_query.h"
 #include "pg/report.h"
+#include "pg/rights.h"
 #include "pg/secrets.h"
 
 static const char *const kAddMissingStates =
     "INSERT INTO keypool.key_state (key_id, state) SELECT k.id, '1' FROM keypool.provider_keys k"
     " WHERE NOT EXISTS (SELECT FROM keypool.key_state s WHERE s.key_id OPERATOR(pg_catalog.=) k.id)";
-static const char *const kReadSecrets =
-    "SELECT id, provider_id, key_value FROM keypool.provider_keys ORDER BY id USING OPERATOR(pg_catalog.<)"
-    " FOR NO KEY UPDATE";
+static const char *const kReadBatch =
+    "SELECT id, provider_id, key_value FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.>) $1"
+    " ORDER BY id USING OPERATOR(pg_catalog.<) LIMIT $2 FOR NO KEY UPDATE";
 static const char *const kStoreSecret =
     "UPDATE keypool.provider_keys SET key_value = $2 WHERE id OPERATOR(pg_catalog.=) $1";
 static const char *const kDeactivate =
@@ -62,10 +63,19 @@ static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view st
   return Healed::kResealed;
 }
 
-static void heal_all(int64 *healed, int64 *failed) {
-  SPI_connect();
-  owner_execute_connected(kAddMissingStates, {});
-  uint64 count = owner_execute_connected(kReadSecrets, {});
+// How far a run has come.
+struct Run {
+  int64 healed;
+  int64 failed;
+  keypool::KeyId last;  // ids up to here are done
+};
+
+// Heals the next keys in the order of their ids; false if there are none left. Between SPI_connect and SPI_finish.
+static bool heal_batch(Run *run, int64 size) {
+  QueryArguments arguments;
+  arguments.Add(UUIDOID, key_id_datum(run->last));
+  arguments.Add(INT8OID, Int64GetDatum(size));
+  uint64 count = owner_execute_connected(kReadBatch, arguments);
   SPITupleTable *rows = SPI_tuptable;
   for (uint64 i = 0; i < count; ++i) {
     CHECK_FOR_INTERRUPTS();
@@ -74,26 +84,60 @@ static void heal_all(int64 *healed, int64 *failed) {
     text *stored = DatumGetTextPP(column(rows->vals[i], 3));
     keypool::SecretOwner owner = {key_id_from_datum(column(rows->vals[i], 1)), text_view(provider)};
     Healed outcome = heal_secret(owner, text_view(stored));
-    *healed += outcome == Healed::kResealed;
-    *failed += outcome == Healed::kFailed;
+    run->healed += outcome == Healed::kResealed;
+    run->failed += outcome == Healed::kFailed;
+    run->last = owner.id;
   }
-  SPI_finish();
+  SPI_freetuptable(rows);
+  return count > 0;
 }
+
+static void check_may_heal(const char *function) {
+  report_if_read_only(function);
+  rights_require_everywhere(Right::kOperate);
+  master_keys_primary();  // without a usable keyring nothing is touched
+}
+
+static Datum heal_row(FunctionCallInfo fcinfo, const Run &run) {
+  TupleDesc columns;
+  if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
+    elog(ERROR, "keypool: result must be a row");
+  Datum values[] = {Int64GetDatum(run.healed), Int64GetDatum(run.failed)};
+  bool nulls[] = {false, false};
+  return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
+}
+
+static constexpr int64 kBatch = 100;  // of keypool_heal; bounds its memory
 
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_heal);
 Datum keypool_heal(PG_FUNCTION_ARGS) {
-  report_if_read_only("keypool_heal");
-  TupleDesc columns;
-  if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
-    elog(ERROR, "keypool_heal must return a row");
-  master_keys_primary();  // without a usable keyring nothing is touched
-  int64 healed = 0, failed = 0;
-  heal_all(&healed, &failed);
-  Datum values[] = {Int64GetDatum(healed), Int64GetDatum(failed)};
-  bool nulls[] = {false, false};
-  return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
+  check_may_heal("keypool_heal");
+  Run run = {};
+  SPI_connect();
+  owner_execute_connected(kAddMissingStates, {});
+  while (heal_batch(&run, kBatch)) continue;
+  SPI_finish();
+  return heal_row(fcinfo, run);
+}
+
+// A procedure: commits after each batch, so that what is done stays done if it is stopped.
+PG_FUNCTION_INFO_V1(keypool_heal_in_batches);
+Datum keypool_heal_in_batches(PG_FUNCTION_ARGS) {
+  argument_require(fcinfo, 0, "batch_size");
+  int64 batch = PG_GETARG_INT32(0);
+  if (batch < 1) ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("batch_size must be positive"));
+  check_may_heal("keypool_heal_in_batches");
+  auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
+  bool atomic = call == nullptr || !IsA(call, CallContext) || call->atomic;
+  Run run = {};
+  SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
+  owner_execute_connected(kAddMissingStates, {});
+  while (heal_batch(&run, batch))
+    if (!atomic) SPI_commit();
+  SPI_finish();
+  return heal_row(fcinfo, run);
 }
 
 }  // extern "C"

@@ -4,10 +4,12 @@
 #include "core/envelope.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
+#include "pg/key_access.h"
 #include "pg/key_ids.h"
 #include "pg/owner_query.h"
 #include "pg/report.h"
 #include "pg/secrets.h"
+#include "pg/statement_hiding.h"
 
 using keypool::KeyId;
 
@@ -24,7 +26,7 @@ static text *argument_secret(FunctionCallInfo fcinfo, int number, const keypool:
   if (keypool::ClaimsEncryption(secret))
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("key_value must be the provider's secret itself, not an encrypted form of it"));
-  return seal_secret(secret, owner);
+  return seal_given_secret(secret, owner);
 }
 
 static void require_found(uint64 rows) {
@@ -35,11 +37,13 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_add_key);
 Datum keypool_add_key(PG_FUNCTION_ARGS) {
+  hide_running_statement();
   std::string_view provider = argument_provider(fcinfo, 0);
   argument_require(fcinfo, 3, "priority");
   int64 max_rpm = argument_limit(fcinfo, 4, "max_rpm");
   int64 max_tpm = argument_limit(fcinfo, 5, "max_tpm");
   report_if_read_only("keypool_add_key");
+  rights_require(Right::kOperate, provider);
   KeyId id = new_key_id(provider);
   text *sealed = argument_secret(fcinfo, 2, {id, provider});
 
@@ -66,6 +70,7 @@ Datum keypool_toggle_key(PG_FUNCTION_ARGS) {
   if (for_a_time && PG_GETARG_INT32(2) <= 0)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("for_seconds must be positive"));
   report_if_read_only("keypool_toggle_key");
+  key_access_check(id, Right::kOperate);
 
   keypool::TimeUs until = for_a_time ? clock_now() + PG_GETARG_INT32(2) * keypool::kMicrosPerSecond : 0;
   QueryArguments arguments;
@@ -80,6 +85,7 @@ PG_FUNCTION_INFO_V1(keypool_delete_key);
 Datum keypool_delete_key(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   report_if_read_only("keypool_delete_key");
+  key_access_check(id, Right::kOperate);
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(id));
   require_found(owner_execute(kDelete, arguments));

@@ -4,8 +4,8 @@
 #include "core/window.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
+#include "pg/key_access.h"
 #include "pg/key_ids.h"
-#include "pg/pool_cache.h"
 #include "pg/relations.h"
 #include "pg/report.h"
 #include "pg/state_store.h"
@@ -102,6 +102,7 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
     TimeUs inactive_until;
     KeyState state;
     set_configuration(&listed, row, RelationGetDescr(keys), &inactive_until);
+    if (!rights_allow(Right::kLook, text_view(DatumGetTextPP(listed.values[kProvider])))) continue;
     copy_state(states, key_id_from_datum(listed.values[kId]), snapshot, &state);
     set_state(&listed, state, inactive_until, now);
     tuplestore_putvalues(result->setResult, result->setDesc, listed.values, listed.nulls);
@@ -124,7 +125,7 @@ static int argument_minutes(FunctionCallInfo fcinfo, int number) {
 static KeyState read_state(const KeyId &id) {
   for (;;) {
     Relation relation;
-    const PoolKey *key = pool_cache_open_key(id, AccessShareLock, &relation);
+    const PoolKey *key = key_access_open(id, Right::kLook, AccessShareLock, &relation);
     LockedState locked = state_store_lock(relation, key->address, id, BUFFER_LOCK_SHARE);
     KeyState copy;
     bool there = locked.state != nullptr;
@@ -143,7 +144,10 @@ extern "C" {
 PG_FUNCTION_INFO_V1(keypool_list_keys);
 Datum keypool_list_keys(PG_FUNCTION_ARGS) {
   std::string_view provider;
-  if (!PG_ARGISNULL(0)) provider = argument_provider(fcinfo, 0);
+  if (!PG_ARGISNULL(0)) {
+    provider = argument_provider(fcinfo, 0);
+    rights_require(Right::kLook, provider);
+  }
   InitMaterializedSRF(fcinfo, 0);
   list_keys(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo), provider, clock_now());
   return Datum{0};

@@ -1,15 +1,10 @@
 // master_keys.cpp - loading the keyring.
 #include "pg/master_keys.h"
 
-extern "C" {
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-}
-
 #include <openssl/crypto.h>
 
 #include "pg/door.h"
+#include "pg/private_file.h"
 #include "pg/report.h"
 #include "pg/settings.h"
 
@@ -17,68 +12,68 @@ using keypool::Code;
 using keypool::Failure;
 using keypool::Status;
 
-static constexpr size_t kMaxKeyringFile = 64 * 1024;
-
-// What tells one state of the file from another.
-struct FileIdentity {
+// What tells one state of the keyring's source from another.
+struct Source {
+  char command[MAXPGPATH];  // empty: the file it is
+  TimestampTz reloaded_at;  // of the configuration; makes a command run again
   char path[MAXPGPATH];
-  int error;  // errno of stat, 0 if it could be looked at
+  int error;  // errno of stat, 0 if the file could be looked at
   struct stat attributes;
 };
 
 static keypool::Keyring loaded;
 static uint32 generation = 1;
 static Status problem;
-static FileIdentity seen;
+static Source seen;
 static bool ever_checked = false;
 static TimestampTz checked_at = 0;
 
-static FileIdentity identify(const char *path) {
-  FileIdentity identity;
-  memset(&identity, 0, sizeof(identity));
-  strlcpy(identity.path, path, sizeof(identity.path));
-  if (path[0] != '\0' && stat(path, &identity.attributes) != 0) identity.error = errno;
-  identity.attributes.st_atim = {};  // reading it is no change
-  return identity;
+static Source identify(void) {
+  Source source;
+  memset(&source, 0, sizeof(source));
+  if (keypool_master_key_command[0] != '\0') {
+    strlcpy(source.command, keypool_master_key_command, sizeof(source.command));
+    source.reloaded_at = PgReloadTime;
+    return source;
+  }
+  strlcpy(source.path, keypool_master_key_file, sizeof(source.path));
+  if (source.path[0] != '\0' && stat(source.path, &source.attributes) != 0) source.error = errno;
+  source.attributes.st_atim = {};  // reading it is no change
+  return source;
 }
 
-static Status check_access(const FileIdentity &file) {
-  const struct stat &attributes = file.attributes;
+static Status read_keyring_file(const Source &file, char *buffer, size_t *size) {
+  static const char *const kWhat = "the keyring";
   if (file.path[0] == '\0')
     return Failure(Code::kKeyring, "there is no master key: keypool.master_key_file is not set");
-  if (file.error != 0) return Failure(Code::kKeyring, "the keyring cannot be read: %s", strerror(file.error));
-  if (!S_ISREG(attributes.st_mode)) return Failure(Code::kKeyring, "the keyring is not a regular file");
-  if (attributes.st_uid != geteuid() && attributes.st_uid != 0)
-    return Failure(Code::kKeyring, "the keyring must belong to the server's user or to root");
-  mode_t forbidden = attributes.st_uid == geteuid() ? S_IRWXG | S_IRWXO : S_IWGRP | S_IXGRP | S_IRWXO;
-  if ((attributes.st_mode & forbidden) != 0)
-    return Failure(Code::kKeyring,
-                   "the keyring has group or world access; its mode must be 0600, or 0640 if it belongs to root");
-  if (attributes.st_size > static_cast<off_t>(kMaxKeyringFile))
-    return Failure(Code::kKeyring, "the keyring is larger than %zu bytes", kMaxKeyringFile);
+  if (file.error != 0) return Failure(Code::kKeyring, "%s cannot be read: %s", kWhat, strerror(file.error));
+  Status status = private_file_check(kWhat, file.attributes);
+  return status.ok() ? private_file_read(kWhat, file.path, buffer, size) : status;
+}
+
+// Runs the command, which prints the keyring; a failed one counts for nothing, whatever it printed.
+static Status read_command(const char *command, char *buffer, size_t *size) {
+  FILE *output = OpenPipeStream(command, "r");
+  if (output == nullptr) return Failure(Code::kKeyring, "the master key command cannot be run: %s", strerror(errno));
+  *size = fread(buffer, 1, kMaxPrivateFile, output);
+  bool too_long = *size == kMaxPrivateFile && fgetc(output) != EOF;
+  int result = ClosePipeStream(output);
+  if (result != 0) {
+    char *reason = wait_result_to_str(result);
+    Status status = Failure(Code::kKeyring, "the master key command failed: %s", reason);
+    pfree(reason);
+    return status;
+  }
+  if (too_long) return Failure(Code::kKeyring, "the master key command prints more than %zu bytes", kMaxPrivateFile);
   return {};
 }
 
-// Reads the file into the buffer; it is the caller who wipes that.
-static Status read_file(const char *path, char *buffer, size_t *size) {
-  int file = OpenTransientFile(path, O_RDONLY | PG_BINARY);
-  if (file < 0) return Failure(Code::kKeyring, "the keyring cannot be read: %s", strerror(errno));
-  ssize_t got;
-  *size = 0;
-  while (*size < kMaxKeyringFile && (got = read(file, buffer + *size, kMaxKeyringFile - *size)) > 0) *size += got;
-  Status status;
-  if (*size < kMaxKeyringFile && got < 0)
-    status = Failure(Code::kKeyring, "the keyring cannot be read: %s", strerror(errno));
-  CloseTransientFile(file);
-  return status;
-}
-
-static Status load(const FileIdentity &file) {
-  static char buffer[kMaxKeyringFile];
+static Status load(const Source &source) {
+  static char buffer[kMaxPrivateFile];
   static keypool::Keyring fresh;
   size_t size = 0;
-  Status status = check_access(file);
-  if (status.ok()) status = read_file(file.path, buffer, &size);
+  Status status = source.command[0] != '\0' ? read_command(source.command, buffer, &size)
+                                            : read_keyring_file(source, buffer, &size);
   if (status.ok()) status = call_core([&] { return keypool::ParseKeyring({buffer, size}, &fresh); });
   OPENSSL_cleanse(buffer, size);
   if (status.ok()) {
@@ -89,14 +84,15 @@ static Status load(const FileIdentity &file) {
 }
 
 void master_keys_check_now(void) {
-  FileIdentity file = identify(keypool_master_key_file);
+  Source source = identify();
   checked_at = GetCurrentTimestamp();
-  if (ever_checked && memcmp(&file, &seen, sizeof(file)) == 0) return;
+  if (ever_checked && memcmp(&source, &seen, sizeof(source)) == 0) return;
   ever_checked = true;
-  seen = file;
-  problem = load(file);
+  seen = source;
+  problem = load(source);
   if (!problem.ok())
-    ereport(LOG, errmsg("keypool: %s", problem.message), errdetail_log("The keyring is \"%s\".", file.path),
+    ereport(LOG, errmsg("keypool: %s", problem.message),
+            source.command[0] != '\0' ? 0 : errdetail_log("The keyring is \"%s\".", source.path),
             loaded.count > 0 ? errhint("The keyring that was loaded before is still used to open secrets.") : 0);
 }
 

@@ -1,9 +1,10 @@
-// master_keys.h - the keyring that this process has loaded from keypool.master_key_file.
+// master_keys.h - the keyring that this process has loaded: from keypool.master_key_file, or from the output of
+// keypool.master_key_command.
 //
-// The file must belong to the server's user with mode 0600 or less, or to root with 0640 or less, as PostgreSQL asks of
-// its SSL keys. It is looked at again at most once a second, and at once where that matters: before something is
-// sealed, and when a secret names a key that is not there. A file that has become unusable is logged and the last good
-// keyring goes on opening secrets, as a reload with a bad SSL key does; nothing is sealed until it is mended.
+// The file must be private (private_file.h). It is looked at again at most once a second, and at once where that
+// matters: before something is sealed, and when a secret names a key that is not there. A command is run once per
+// process, and again after each reload of the configuration. A source that has become unusable is logged and the last
+// good keyring goes on opening secrets, as a reload with a bad SSL key does; nothing is sealed until it is mended.
 #pragma once
 
 #include "pg/postgres_api.h"
@@ -16,14 +17,14 @@ keypool::Keyring *master_keys(void);
 // Changes whenever another keyring was loaded.
 uint32 master_keys_generation(void);
 
-// What is wrong with the file, or ok.
+// What is wrong with the source, or ok.
 const keypool::Status &master_keys_problem(void);
 
-// Looks at the file if the last look was long enough ago.
+// Looks at the source if the last look was long enough ago.
 void master_keys_check(void);
 
-// Looks at the file now.
+// Looks at the source now.
 void master_keys_check_now(void);
 
-// The key that seals, after a look at the file. Raises KP401 if the file is unusable.
+// The key that seals, after a look at the source. Raises KP401 if that is unusable.
 const keypool::MasterKey *master_keys_primary(void);

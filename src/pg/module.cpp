@@ -3,7 +3,9 @@
 
 #include "pg/pool_cache.h"
 #include "pg/relations.h"
+#include "pg/rights.h"
 #include "pg/settings.h"
+#include "pg/statement_hiding.h"
 
 extern "C" {
 
@@ -14,6 +16,8 @@ void _PG_init(void) {
   settings_init();
   relations_init();
   pool_cache_init();
+  rights_init();
+  statement_hiding_init();
 }
 
 }  // extern "C"

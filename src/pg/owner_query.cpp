@@ -3,19 +3,12 @@
 
 #include "pg/relations.h"
 
-static Oid owner_of_tables(void) {
-  Relation keys = table_open(relations().provider_keys, AccessShareLock);
-  Oid owner = keys->rd_rel->relowner;
-  table_close(keys, AccessShareLock);
-  return owner;
-}
-
 uint64 owner_execute_connected(const char *sql, const QueryArguments &arguments) {
   Oid user;
   int context;
   GetUserIdAndSecContext(&user, &context);
   // An error leaves this to the abort of the transaction, which restores the user.
-  SetUserIdAndSecContext(owner_of_tables(), context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+  SetUserIdAndSecContext(relations_owner(), context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
   int result = SPI_execute_with_args(sql, arguments.count, const_cast<Oid *>(arguments.types),
                                      const_cast<Datum *>(arguments.values), arguments.nulls, false, 0);
   SetUserIdAndSecContext(user, context);

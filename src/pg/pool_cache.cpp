@@ -188,9 +188,10 @@ static Pool *cached_pool(std::string_view provider) {
   return entry ? entry->pool : nullptr;
 }
 
-static const PoolKey *cached_key(const keypool::KeyId &id) {
+static KeyReference cached_key(const keypool::KeyId &id) {
   auto *entry = static_cast<KeyEntry *>(hash_search(keys_by_id, &id, HASH_FIND, nullptr));
-  return entry ? &entry->pool->keys[entry->index] : nullptr;
+  if (entry == nullptr) return {};
+  return {entry->pool, &entry->pool->keys[entry->index]};
 }
 
 Pool *pool_cache_open_provider(std::string_view provider, LOCKMODE mode, Relation *state) {
@@ -222,18 +223,18 @@ static std::string_view find_provider(const keypool::KeyId &id) {
   return provider;
 }
 
-const PoolKey *pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state) {
+KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state) {
   for (;;) {
     match_version(relations_version());
-    const PoolKey *key = cached_key(id);
-    if (key == nullptr) {
+    KeyReference found = cached_key(id);
+    if (found.key == nullptr) {
       std::string_view provider = find_provider(id);
       if (!provider.empty()) load_pool(provider);
-      key = cached_key(id);
+      found = cached_key(id);
     }
     *state = state_store_open(mode);
     if (is_current()) {
-      if (key != nullptr) return key;
+      if (found.key != nullptr) return found;
       state_store_close(*state, mode);
       report_unknown_key();
     }

@@ -46,8 +46,14 @@ void pool_cache_init(void);
 // provider has no key.
 Pool *pool_cache_open_provider(std::string_view provider, LOCKMODE mode, Relation *state);
 
-// The key with this id, likewise. Raises KP404, with nothing left open, if there is none.
-const PoolKey *pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state);
+// A key and the pool that it is in.
+struct KeyReference {
+  const Pool *pool;
+  const PoolKey *key;
+};
+
+// The key with this id, likewise. Raises KP404 if there is none.
+KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state);
 
 // Forgets everything: an address turned out to hold another key.
 void pool_cache_drop(void);

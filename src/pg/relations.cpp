@@ -1,13 +1,18 @@
 // relations.cpp - where keypool's tables are, and whether anything about them has changed.
 #include "pg/relations.h"
 
+extern "C" {
+#include "catalog/pg_class.h"
+#include "utils/syscache.h"
+}
+
 static KeypoolRelations known;
 static uint64 version = 1;
 
 // Called while invalidations are taken in, also in the middle of a scan: only notes.
 static void on_relation_change(Datum, Oid relation) {
   bool known_other = OidIsValid(known.provider_keys) && OidIsValid(relation);
-  if (known_other && relation != known.provider_keys && relation != known.key_state) return;
+  if (known_other && relation != known.provider_keys && relation != known.key_state && relation != known.grants) return;
   known = {};
   ++version;
 }
@@ -28,6 +33,7 @@ static KeypoolRelations look_up(void) {
   found.provider_keys_by_order = find("provider_keys_order", schema);
   found.key_state_by_key = find("key_state_pkey", schema);
   found.key_state = find("key_state", schema);
+  found.grants = find("grants", schema);
   found.provider_keys = find("provider_keys", schema);
   return found;
 }
@@ -41,9 +47,15 @@ const KeypoolRelations &relations(void) {
   return known;
 }
 
+Oid relations_owner(void) {
+  HeapTuple row = SearchSysCache1(RELOID, ObjectIdGetDatum(relations().provider_keys));
+  if (!HeapTupleIsValid(row)) elog(ERROR, "cache lookup failed for relation keypool.provider_keys");
+  Oid owner = ((Form_pg_class)GETSTRUCT(row))->relowner;
+  ReleaseSysCache(row);
+  return owner;
+}
+
 uint64 relations_version(void) {
   AcceptInvalidationMessages();
   return version;
 }
-
-void relations_announce_change(void) { CacheInvalidateRelcacheByRelid(relations().provider_keys); }

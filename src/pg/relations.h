@@ -22,12 +22,16 @@ enum ProviderKeysColumn : AttrNumber {
 // Columns of keypool.key_state.
 enum KeyStateColumn : AttrNumber { kStateKeyId = 1, kStateState };
 
+// Columns of keypool.grants, in order.
+enum GrantsColumn : AttrNumber { kGrantsRole = 1, kGrantsRights, kGrantsProvider, kGrantsColumns = kGrantsProvider };
+
 struct KeypoolRelations {
   Oid provider_keys;
   Oid provider_keys_by_id;     // its primary key
   Oid provider_keys_by_order;  // its index on (provider_id, priority, id)
   Oid key_state;
   Oid key_state_by_key;  // its primary key
+  Oid grants;
 };
 
 void relations_init(void);
@@ -35,10 +39,10 @@ void relations_init(void);
 // Looks them up where they are not known. Raises 3F000 or 42P01 if the extension is not there.
 const KeypoolRelations &relations(void);
 
-// A number that changes whenever something about one of these relations may have changed: a key was added, changed or
-// removed in a transaction that committed, or in this transaction; or a table was rewritten. Takes in what other
-// sessions have committed up to now.
-uint64 relations_version(void);
+// The role that owns them.
+Oid relations_owner(void);
 
-// Makes every session see a new version: others when this transaction commits, this one at its next command.
-void relations_announce_change(void);
+// A number that changes whenever something about one of these relations may have changed: a key or a grant was added,
+// changed or removed in a transaction that committed, or in this transaction (the tables' triggers invalidate the
+// relation); or a table was rewritten. Takes in what other sessions have committed up to now.
+uint64 relations_version(void);

@@ -1,12 +1,35 @@
 // secrets.cpp - sealing and opening the secrets of rows.
 #include "pg/secrets.h"
 
+#include <openssl/crypto.h>
+
+#include "pg/arguments.h"
 #include "pg/door.h"
 #include "pg/master_keys.h"
+#include "pg/pgp.h"
 #include "pg/report.h"
 
 using keypool::Code;
 using keypool::Status;
+
+struct WipedBytes {
+  MemoryContextCallback callback;
+  Size size;
+  void *bytes;
+};
+
+static void wipe_bytes(void *wiped) {
+  OPENSSL_cleanse(static_cast<WipedBytes *>(wiped)->bytes, static_cast<WipedBytes *>(wiped)->size);
+}
+
+void wipe_on_reset(void *bytes, Size size) {
+  auto *wiped = static_cast<WipedBytes *>(palloc0(sizeof(WipedBytes)));
+  wiped->bytes = bytes;
+  wiped->size = size;
+  wiped->callback.func = wipe_bytes;
+  wiped->callback.arg = wiped;
+  MemoryContextRegisterResetCallback(CurrentMemoryContext, &wiped->callback);
+}
 
 text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner) {
   const keypool::MasterKey *primary = master_keys_primary();
@@ -19,6 +42,15 @@ text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner) {
   text *result = cstring_to_text_with_len(sealed, static_cast<int>(size));
   pfree(sealed);
   return result;
+}
+
+text *seal_given_secret(std::string_view given, const keypool::SecretOwner &owner) {
+  if (!is_pgp_message(given)) return seal_secret(given, owner);
+  text *secret = open_pgp_message(given);
+  if (!pg_verifymbstr(VARDATA(secret), VARSIZE(secret) - VARHDRSZ, true))
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("key_value is an OpenPGP message that does not hold text in the database's encoding"));
+  return seal_secret(text_view(secret), owner);
 }
 
 static Status try_open(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner, char *out,

@@ -5,9 +5,16 @@
 
 #include "core/envelope.h"
 
+// Wipes what lies in the current memory context when that is reset, errors included. For plaintext and key material
+// that must be palloc'd.
+void wipe_on_reset(void *bytes, Size size);
+
 // Seals a secret for its row under the primary master key. The result is palloc'd. Raises KP401 without a usable
 // keyring, 22023 for a secret that is empty or too long.
 text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner);
+
+// The same for a secret as somebody gave it: plaintext, or an OpenPGP message to this server, which is opened first.
+text *seal_given_secret(std::string_view given, const keypool::SecretOwner &owner);
 
 // Opens a stored secret into `out` (kMaxSecretBytes); the caller wipes it. A secret that names a master key which is
 // not loaded makes the keyring be looked at again. Never raises.

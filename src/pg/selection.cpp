@@ -10,6 +10,7 @@
 #include "pg/pool_cache.h"
 #include "pg/reactivation.h"
 #include "pg/report.h"
+#include "pg/rights.h"
 #include "pg/secrets.h"
 #include "pg/selection_row.h"
 #include "pg/state_store.h"
@@ -301,6 +302,7 @@ static Request read_request(FunctionCallInfo fcinfo, Effect effect) {
   argument_require(fcinfo, 1, "tokens");
   request.tokens = argument_tokens(fcinfo, 1);
   request.effect = effect;
+  rights_require(effect == Effect::kGrant ? Right::kUse : Right::kPeek, request.provider);
   return request;
 }
 

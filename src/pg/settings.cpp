@@ -7,7 +7,9 @@
 
 int keypool_default_cooldown = 60;
 int keypool_max_cooldown = 86400;
+char *keypool_master_key_command = nullptr;
 char *keypool_master_key_file = nullptr;
+char *keypool_pgp_secret_key_file = nullptr;
 keypool::TimeUs keypool_test_now = 0;
 
 static char *test_now_text = nullptr;
@@ -48,6 +50,13 @@ void settings_init(void) {
   DefineCustomStringVariable("keypool.master_key_file", "File that holds the master keys.",
                              "One id:base64(32 bytes) a line; the first seals, all of them open.",
                              &keypool_master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("keypool.master_key_command", "Command that prints the master keys.",
+                             "Its output is read instead of keypool.master_key_file, and again after each reload.",
+                             &keypool_master_key_command, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr,
+                             nullptr);
+  DefineCustomStringVariable("keypool.pgp_secret_key_file", "File that holds the server's OpenPGP key.",
+                             "The ASCII-armored secret key, and after it the public key.", &keypool_pgp_secret_key_file,
+                             "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.default_cooldown", "Cooldown of a key after a 429 that says no time.", nullptr,
                           &keypool_default_cooldown, 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.max_cooldown", "Longest cooldown that a 429 can start.", nullptr,

@@ -5,7 +5,7 @@
 #include "core/lease.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
-#include "pg/pool_cache.h"
+#include "pg/key_access.h"
 #include "pg/report.h"
 #include "pg/settings.h"
 #include "pg/state_store.h"
@@ -22,9 +22,7 @@ static const Reservation *argument_lease(FunctionCallInfo fcinfo, int number, co
   if (PG_ARGISNULL(number)) return nullptr;
   keypool::Status status = keypool::DecodeLease(key, PG_GETARG_INT64(number), clock_now(), reservation);
   if (!status.ok()) {
-    Relation state;
-    pool_cache_open_key(key, AccessShareLock, &state);
-    state_store_close(state, AccessShareLock);
+    key_access_check(key, Right::kUse);
     report_status(status);
   }
   return reservation;
@@ -32,10 +30,10 @@ static const Reservation *argument_lease(FunctionCallInfo fcinfo, int number, co
 
 // Changes a key's state for good.
 template <typename Change>
-static void change_state(const KeyId &id, Change change) {
+static void change_state(const KeyId &id, Right right, Change change) {
   for (;;) {
     Relation state;
-    const PoolKey *key = pool_cache_open_key(id, RowExclusiveLock, &state);
+    const PoolKey *key = key_access_open(id, right, RowExclusiveLock, &state);
     bool changed = state_store_change(state, key->address, id, change);
     state_store_close(state, RowExclusiveLock);
     if (changed) return;
@@ -59,7 +57,7 @@ Datum keypool_record(PG_FUNCTION_ARGS) {
   Reservation reservation;
   const Reservation *lease = argument_lease(fcinfo, 2, id, &reservation);
   report_if_read_only("keypool_record");
-  change_state(id, [&](KeyState *state) { keypool::Record(state, lease, tokens, clock_now()); });
+  change_state(id, Right::kUse, [&](KeyState *state) { keypool::Record(state, lease, tokens, clock_now()); });
   PG_RETURN_VOID();
 }
 
@@ -72,7 +70,7 @@ Datum keypool_release(PG_FUNCTION_ARGS) {
   report_if_read_only("keypool_release");
   for (;;) {
     Relation state;
-    const PoolKey *key = pool_cache_open_key(id, RowExclusiveLock, &state);
+    const PoolKey *key = key_access_open(id, Right::kUse, RowExclusiveLock, &state);
     LockedState locked = state_store_lock(state, key->address, id, BUFFER_LOCK_EXCLUSIVE);
     bool there = locked.state != nullptr;
     if (there) state_store_unlock(locked, keypool::Release(locked.state, reservation, clock_now()));
@@ -90,7 +88,7 @@ Datum keypool_mark_429(PG_FUNCTION_ARGS) {
   const Reservation *lease = argument_lease(fcinfo, 2, id, &reservation);
   report_if_read_only("keypool_mark_429");
   TimeUs until = 0;
-  change_state(id, [&](KeyState *state) { until = keypool::Mark429(state, lease, seconds, clock_now()); });
+  change_state(id, Right::kUse, [&](KeyState *state) { until = keypool::Mark429(state, lease, seconds, clock_now()); });
   PG_RETURN_TIMESTAMPTZ(clock_to_timestamptz(until));
 }
 
@@ -98,7 +96,7 @@ PG_FUNCTION_INFO_V1(keypool_clear_cooldown);
 Datum keypool_clear_cooldown(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   report_if_read_only("keypool_clear_cooldown");
-  change_state(id, [](KeyState *state) { keypool::ClearCooldown(state); });
+  change_state(id, Right::kOperate, [](KeyState *state) { keypool::ClearCooldown(state); });
   PG_RETURN_VOID();
 }
 

@@ -10,6 +10,7 @@
 #include "pg/relations.h"
 #include "pg/report.h"
 #include "pg/secrets.h"
+#include "pg/statement_hiding.h"
 
 static TriggerData *trigger_data(FunctionCallInfo fcinfo, const char *function) {
   if (!CALLED_AS_TRIGGER(fcinfo))
@@ -60,8 +61,9 @@ static void seal_value(NewRow *row) {
   if (row->is_null(kKeysValue)) return;  // the NOT NULL constraint refuses it
   std::string_view secret = text_view(DatumGetTextPP(row->value(kKeysValue)));
   if (keypool::ClaimsEncryption(secret)) return;
+  hide_running_statement();
   keypool::SecretOwner owner = {key_id_from_datum(row->value(kKeysId)), row->provider()};
-  row->Set(kKeysValue, PointerGetDatum(seal_secret(secret, owner)));
+  row->Set(kKeysValue, PointerGetDatum(seal_given_secret(secret, owner)));
 }
 
 extern "C" {
@@ -109,7 +111,7 @@ Datum keypool_after_key_change(PG_FUNCTION_ARGS) {
     owner_execute("DELETE FROM keypool.key_state WHERE key_id OPERATOR(pg_catalog.=) $1", arguments);
   else if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
     owner_execute("TRUNCATE keypool.key_state", arguments);
-  relations_announce_change();
+  CacheInvalidateRelcache(trigger->tg_relation);
   return PointerGetDatum(nullptr);
 }
 
@@ -129,8 +131,15 @@ Datum keypool_before_state_change(PG_FUNCTION_ARGS) {
                 heap_getattr(trigger->tg_trigtuple, kStateKeyId, RelationGetDescr(trigger->tg_relation), &is_null),
                 is_null);
   owner_execute("DELETE FROM keypool.key_state WHERE key_id OPERATOR(pg_catalog.=) $1", arguments);
-  relations_announce_change();
+  CacheInvalidateRelcache(trigger->tg_relation);
   return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+// AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON keypool.grants FOR EACH STATEMENT
+PG_FUNCTION_INFO_V1(keypool_after_grant_change);
+Datum keypool_after_grant_change(PG_FUNCTION_ARGS) {
+  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.after_grant_change")->tg_relation);
+  return PointerGetDatum(nullptr);
 }
 
 }  // extern "C"

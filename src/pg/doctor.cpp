@@ -1,0 +1,129 @@
+// doctor.cpp - keypool_doctor: what is not as it should be, and what to do about it.
+#include "pg/postgres_api.h"
+
+#include <openssl/crypto.h>
+
+#include "pg/arguments.h"
+#include "pg/key_ids.h"
+#include "pg/master_keys.h"
+#include "pg/owner_query.h"
+#include "pg/rights.h"
+#include "pg/secrets.h"
+
+static constexpr int kColumn = 58;  // so that psql shows the table at 80 columns
+
+// Breaks lines at spaces.
+static char *wrapped(const char *text) {
+  char *result = pstrdup(text);
+  char *line = result;
+  char *last_space = nullptr;
+  for (char *at = result; *at != '\0'; ++at) {
+    if (*at == ' ') last_space = at;
+    if (at - line < kColumn || last_space == nullptr) continue;
+    *last_space = '\n';
+    line = last_space + 1;
+    last_space = nullptr;
+  }
+  return result;
+}
+
+static void put_check(ReturnSetInfo *result, const char *check, bool ok, const char *advice) {
+  Datum values[] = {CStringGetTextDatum(check), CStringGetTextDatum(ok ? "ok" : wrapped(advice))};
+  bool nulls[] = {false, false};
+  tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static bool setting_is(const char *name, const char *value) {
+  const char *current = GetConfigOption(name, true, false);
+  return current != nullptr && strcmp(current, value) == 0;
+}
+
+static void check_keyring(ReturnSetInfo *result) {
+  master_keys_check_now();
+  const keypool::Status &problem = master_keys_problem();
+  put_check(result, "keyring", problem.ok(), psprintf("%s; mend it, or nothing can be sealed", problem.message));
+  put_check(
+      result, "statements hidden",
+      session_preload_libraries_string != nullptr && strstr(session_preload_libraries_string, "keypool") != nullptr,
+      "set session_preload_libraries = 'keypool', so that the log hides a typed secret from a session's first "
+      "statement on");
+}
+
+struct SecretCensus {
+  int64 unopened;
+  int64 legacy;
+  int64 plain;
+};
+
+static void count_secret(HeapTuple row, TupleDesc columns, SecretCensus *census) {
+  static char secret[keypool::kMaxSecretBytes];
+  bool is_null;
+  text *provider = DatumGetTextPP(SPI_getbinval(row, columns, 2, &is_null));
+  std::string_view value = text_view(DatumGetTextPP(SPI_getbinval(row, columns, 3, &is_null)));
+  keypool::StoredSecret stored;
+  keypool::ParseStored(value, static_cast<uint8_t *>(palloc(value.size() + 1)), &stored);
+  size_t size = 0;
+  keypool::SecretOwner owner = {key_id_from_datum(SPI_getbinval(row, columns, 1, &is_null)), text_view(provider)};
+  keypool::Status status = open_secret(stored, owner, secret, &size);
+  OPENSSL_cleanse(secret, size);
+  census->unopened += !status.ok();
+  census->legacy += stored.form == keypool::SecretForm::kLegacy;
+  census->plain += stored.form == keypool::SecretForm::kPlain;
+}
+
+static SecretCensus take_census(void) {
+  SecretCensus census = {};
+  SPI_connect();
+  uint64 count = owner_execute_connected("SELECT id, provider_id, key_value FROM keypool.provider_keys", {});
+  for (uint64 i = 0; i < count; ++i) count_secret(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &census);
+  SPI_finish();
+  return census;
+}
+
+static void check_secrets(ReturnSetInfo *result) {
+  SecretCensus census = take_census();
+  put_check(result, "secrets open", census.unopened == 0,
+            psprintf("%lld do not; see keypool.keyring for a missing master key, or add these keys anew",
+                     static_cast<long long>(census.unopened)));
+  put_check(result, "secrets sealed", census.legacy + census.plain == 0,
+            psprintf("%lld in the old form, %lld in plaintext: run SELECT * FROM keypool_heal()",
+                     static_cast<long long>(census.legacy), static_cast<long long>(census.plain)));
+}
+
+static void check_logging(ReturnSetInfo *result) {
+  put_check(result, "log_statement", setting_is("log_statement", "none") || setting_is("log_statement", "ddl"),
+            "logs what people type; keypool hides what it can: pass secrets as bind parameters or OpenPGP messages");
+  put_check(result, "log_min_duration", setting_is("log_min_duration_statement", "-1"),
+            "logs slow statements; keypool hides what it can: pass secrets as bind parameters or OpenPGP messages");
+  put_check(result, "log_parameters", setting_is("log_parameter_max_length_on_error", "0"),
+            "logs bind parameters of statements that fail: set log_parameter_max_length_on_error = 0");
+}
+
+static void check_server(ReturnSetInfo *result) {
+  bool local = setting_is("listen_addresses", "");
+  put_check(result, "TLS", local || setting_is("ssl", "on"),
+            "the server listens on TCP without TLS, and secrets cross it: set ssl = on, or listen_addresses = ''");
+  put_check(result, "fsync", setting_is("fsync", "on"),
+            "is off: a crash of the machine may lose everything; set it on");
+  put_check(result, "full_page_writes", setting_is("full_page_writes", "on"),
+            "is off: a crash of the machine may tear pages; set it on");
+  put_check(result, "checksums", setting_is("data_checksums", "on"),
+            "are off: a damaged page goes unnoticed; stop the server and run pg_checksums --enable");
+  put_check(result, "version", PG_VERSION_NUM / 10000 == 15, "this PostgreSQL is not tested with this keypool: use 15");
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(keypool_doctor);
+Datum keypool_doctor(PG_FUNCTION_ARGS) {
+  rights_require_everywhere(Right::kLook);
+  InitMaterializedSRF(fcinfo, 0);
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  check_keyring(result);
+  check_secrets(result);
+  check_logging(result);
+  check_server(result);
+  return Datum{0};
+}
+
+}  // extern "C"

@@ -1,0 +1,132 @@
+// rights.cpp - which role may do what with which provider.
+#include "pg/rights.h"
+
+extern "C" {
+#include "utils/acl.h"
+#include "utils/syscache.h"
+}
+
+#include "pg/arguments.h"
+#include "pg/relations.h"
+
+// A row of keypool.grants.
+struct Grant {
+  Oid role;
+  Right right;  // kUse for 'app', kLook for 'monitor', kOperate for 'operator'
+  bool everywhere;
+  std::string_view provider;
+};
+
+// All rows, as of a version of the relations.
+static MemoryContext grants_context;
+static Grant *grants;
+static int grant_count;
+static uint64 loaded_version = 0;
+
+static uint64 membership_version = 0;
+
+static void on_role_change(Datum, int, uint32) { ++membership_version; }
+
+void rights_init(void) {
+  grants_context = AllocSetContextCreate(CacheMemoryContext, "keypool grants", ALLOCSET_SMALL_SIZES);
+  CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role_change, Datum{0});
+  CacheRegisterSyscacheCallback(AUTHOID, on_role_change, Datum{0});
+}
+
+uint64 rights_version(void) { return relations_version() + membership_version; }
+
+static Right right_of(std::string_view name) {
+  return name == "operator" ? Right::kOperate : name == "monitor" ? Right::kLook : Right::kUse;
+}
+
+static void load_grants(void) {
+  MemoryContextReset(grants_context);
+  MemoryContext before = MemoryContextSwitchTo(grants_context);
+  Relation relation = table_open(relations().grants, AccessShareLock);
+  Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+  SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
+  int capacity = 8;
+  grant_count = 0;
+  grants = static_cast<Grant *>(palloc(capacity * sizeof(Grant)));
+  while (HeapTuple row = systable_getnext(scan)) {
+    if (grant_count == capacity) grants = static_cast<Grant *>(repalloc(grants, (capacity *= 2) * sizeof(Grant)));
+    Datum values[kGrantsColumns];
+    bool nulls[kGrantsColumns];
+    heap_deform_tuple(row, RelationGetDescr(relation), values, nulls);
+    Grant *grant = &grants[grant_count++];
+    grant->role = DatumGetObjectId(values[kGrantsRole - 1]);
+    grant->right = right_of(text_view(DatumGetTextPP(values[kGrantsRights - 1])));
+    grant->everywhere = nulls[kGrantsProvider - 1];
+    if (!grant->everywhere) grant->provider = text_view(DatumGetTextPCopy(values[kGrantsProvider - 1]));
+  }
+  systable_endscan(scan);
+  UnregisterSnapshot(snapshot);
+  table_close(relation, AccessShareLock);
+  MemoryContextSwitchTo(before);
+}
+
+static void refresh_grants(void) {
+  while (loaded_version != relations_version()) {
+    loaded_version = 0;
+    uint64 version = relations_version();
+    load_grants();
+    loaded_version = version;
+  }
+}
+
+static bool includes(Right granted, Right wanted) {
+  return granted == Right::kOperate || granted == wanted || wanted == Right::kPeek;
+}
+
+static bool is_owner(Oid user) {
+  if (superuser_arg(user)) return true;
+  return has_privs_of_role(user, relations_owner());
+}
+
+// `provider` is empty for the right on all of them.
+static bool has_right(Oid user, Right right, std::string_view provider) {
+  if (is_owner(user)) return true;
+  refresh_grants();
+  for (int i = 0; i < grant_count; ++i) {
+    const Grant &grant = grants[i];
+    bool covers = grant.everywhere || (!provider.empty() && grant.provider == provider);
+    if (covers && includes(grant.right, right) && has_privs_of_role(user, grant.role)) return true;
+  }
+  return false;
+}
+
+// The last answer that was yes: a gateway asks the same again and again.
+struct LastYes {
+  uint64 version;
+  Oid user;
+  Right right;
+  char provider[256];
+  size_t size;
+};
+static LastYes last_yes;
+
+bool rights_allow(Right right, std::string_view provider) {
+  Oid user = GetUserId();
+  uint64 version = rights_version();
+  if (last_yes.version == version && last_yes.user == user && last_yes.right == right &&
+      provider == std::string_view(last_yes.provider, last_yes.size))
+    return true;
+  if (!has_right(user, right, provider)) return false;
+  last_yes = {version, user, right, {}, provider.size()};
+  memcpy(last_yes.provider, provider.data(), provider.size());
+  return true;
+}
+
+[[noreturn]] static void report_denied(const char *what) {
+  ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for %s", what),
+          errhint("keypool_grant() gives a role the rights to use, watch or operate keypool, or one provider of it."));
+  pg_unreachable();
+}
+
+void rights_require(Right right, std::string_view provider) {
+  if (!rights_allow(right, provider)) report_denied("the keys of this provider");
+}
+
+void rights_require_everywhere(Right right) {
+  if (!has_right(GetUserId(), right, {})) report_denied("the keys of all providers");
+}

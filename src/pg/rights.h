@@ -1,0 +1,31 @@
+// rights.h - which role may do what with which provider.
+//
+// EXECUTE on a function is what lets a role call it; a row of keypool.grants is what lets it reach a provider's keys
+// (or, without a provider, all of them). keypool_grant() gives both. Superusers and the owner of keypool's tables pass;
+// membership counts, as for PostgreSQL's own rights.
+#pragma once
+
+#include "pg/postgres_api.h"
+
+#include <string_view>
+
+enum class Right : uint8 {
+  kUse,      // select, record, release, mark a 429
+  kLook,     // list, usage
+  kPeek,     // either of these
+  kOperate,  // everything
+};
+
+// Whether the current user has a right on a provider.
+bool rights_allow(Right right, std::string_view provider);
+
+// Raises 42501 if not.
+void rights_require(Right right, std::string_view provider);
+
+// Raises 42501 if the current user does not have the right on all providers.
+void rights_require_everywhere(Right right);
+
+// Changes whenever an answer of the above may have changed.
+uint64 rights_version(void);
+
+void rights_init(void);
