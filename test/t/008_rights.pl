@@ -1,0 +1,147 @@
+# 008_rights.pl - every function and relation, as every kind of role: the outcome is that of a table.
+
+use strict;
+use warnings FATAL => 'all';
+
+use KeypoolCluster;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_cluster('rights');
+$node->safe_psql('postgres', q{
+    CREATE ROLE nobody; CREATE ROLE app; CREATE ROLE app_one; CREATE ROLE monitor; CREATE ROLE monitor_one;
+    CREATE ROLE operator; CREATE ROLE operator_one; CREATE ROLE member; CREATE ROLE member_noinherit NOINHERIT;
+    CREATE ROLE plain;
+    GRANT app_one TO member; GRANT app_one TO member_noinherit;
+    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO plain;
+    GRANT USAGE ON SCHEMA keypool TO plain; GRANT SELECT ON keypool.keys, keypool.key_usage_window, keypool.keyring TO plain;
+    SELECT keypool_grant('app', 'app'), keypool_grant('app_one', 'app', 'one'),
+      keypool_grant('monitor', 'monitor'), keypool_grant('monitor_one', 'monitor', 'one'),
+      keypool_grant('operator', 'operator'), keypool_grant('operator_one', 'operator', 'one');
+    INSERT INTO keypool.provider_keys (id, provider_id, key_value) VALUES
+      ('00000000-0000-8000-8000-000000000001', 'one', 'sk-one'), ('00000000-0000-8000-8000-000000000002', 'two', 'sk-two');
+});
+
+my @roles = qw(nobody app app_one member member_noinherit monitor monitor_one operator operator_one plain postgres);
+my %id = (one => "'00000000-0000-8000-8000-000000000001'", two => "'00000000-0000-8000-8000-000000000002'");
+
+# A call on a provider's key: which roles may do it on provider one, and on provider two.
+my $use_one = 'app app_one member operator operator_one postgres';
+my $use_two = 'app operator postgres';
+my $look_one = 'monitor monitor_one operator operator_one postgres';
+my $look_two = 'monitor operator postgres';
+my $operate_one = 'operator operator_one postgres';
+my $operate_two = 'operator postgres';
+my @calls = (
+    [ q{SELECT 1 FROM keypool_select('%P')}, $use_one, $use_two ],
+    [ q{SELECT 1 FROM keypool_try_select('%P')}, $use_one, $use_two ],
+    [ q{SELECT 1 FROM keypool_peek('%P')}, "$use_one monitor monitor_one", "$use_two monitor" ],
+    [ q{SELECT keypool_record(%K, 1)}, $use_one, $use_two ],
+    [ q{SELECT keypool_release(%K, (SELECT %L))}, $use_one, $use_two ],
+    [ q{SELECT keypool_mark_429(%K, 0)}, $use_one, $use_two ],
+    [ q{SELECT 1 FROM keypool_usage(%K)}, $look_one, $look_two ],
+    [ q{SELECT 1 FROM keypool_list_keys('%P')}, $look_one, $look_two ],
+    [ q{SELECT keypool_clear_cooldown(%K)}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_add_key('%P', 'new', 'sk-new')}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_toggle_key(%K, true)}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_delete_key(%K)}, $operate_one, $operate_two ],
+);
+
+# What is about no provider in particular.
+my @others = (
+    [ 'SELECT keypool_heal()',                        'operator postgres' ],
+    [ 'SELECT keypool_keyring()',                     'monitor operator postgres' ],
+    [ 'SELECT keypool_doctor()',                      'monitor operator postgres' ],
+    [ q{SELECT keypool_grant('nobody', 'app')},       'postgres' ],
+    [ q{SELECT keypool_revoke('nobody', 'app')},      'postgres' ],
+    [ 'TABLE keypool.keyring',                        'monitor operator postgres' ],
+    [ 'TABLE keypool.provider_keys',                  'postgres' ],
+    [ 'TABLE keypool.key_state',                      'postgres' ],
+    [ 'TABLE keypool.grants',                         'postgres' ],
+    [ q{INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('one', 'sk')}, 'postgres' ],
+    [ 'UPDATE keypool.provider_keys SET priority = 1', 'postgres' ],
+    [ 'DELETE FROM keypool.provider_keys',            'postgres' ],
+    [ 'TRUNCATE keypool.provider_keys',               'postgres' ],
+    [ 'DELETE FROM keypool.key_state',                'postgres' ],
+    [ 'DELETE FROM keypool.grants',                   'postgres' ],
+    [ q{SELECT '1'::keypool.state},                   'monitor monitor_one operator operator_one plain postgres' ],
+);
+
+# Tries a statement as a role in a transaction that is rolled back: 'ok', or the SQLSTATE.
+sub outcome {
+    my ($role, $statement) = @_;
+    my (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nBEGIN; SET ROLE $role;\n$statement;\nROLLBACK;");
+    return $error =~ /ERROR:\s+(\w+)/ ? $1 : 'ok';
+}
+
+# Checks a statement as all roles against the list of those that may.
+sub check {
+    my ($statement, $allowed) = @_;
+    my %may = map { $_ => 1 } split / /, $allowed;
+    my @wrong = map {
+        my $got = outcome($_, $statement);
+        my $expected = $may{$_} ? 'ok' : '42501';
+        $got eq $expected ? () : "$_: $got, not $expected";
+    } @roles;
+    is_deeply(\@wrong, [], $statement);
+    return;
+}
+
+my $lease = $node->safe_psql('postgres', q{SELECT lease FROM keypool_select('one')});
+my $other_lease = $node->safe_psql('postgres', q{SELECT lease FROM keypool_select('two')});
+for my $call (@calls) {
+    my ($template, @allowed) = @$call;
+    for my $provider ('one', 'two') {
+        my $statement = $template;
+        my $number = $provider eq 'one' ? $lease : $other_lease;
+        $statement =~ s/%P/$provider/g;
+        $statement =~ s/%K/$id{$provider}/g;
+        $statement =~ s/%L/$number/g;
+        check($statement, shift @allowed);
+    }
+}
+check(@$_) for @others;
+
+# Lists hold what the role may see.
+sub listed { my ($role) = @_; return $node->safe_psql('postgres', "SET ROLE $role; SELECT string_agg(provider_id, ' ' ORDER BY 1) FROM keypool.keys"); }
+is(listed('monitor'), 'one two', 'a monitor of all sees all');
+is(listed('monitor_one'), 'one', 'a monitor of one provider sees that one');
+is(listed('plain'), '', 'a role with EXECUTE but without a grant of keypool sees nothing');
+
+# Rights end, and change, at once, also in a session that has the answer cached.
+my $session = open_session($node);
+$session->ask('SET ROLE member');
+is($session->ask(q{SELECT key_value FROM keypool_select('one')}), 'sk-one', 'a member of a granted role is served');
+$node->safe_psql('postgres', 'REVOKE app_one FROM member');
+like($session->failure(q{SELECT key_value FROM keypool_select('one')}), qr/42501/, 'a member no more is not served');
+$node->safe_psql('postgres', 'GRANT app_one TO member');
+is($session->ask(q{SELECT key_value FROM keypool_select('one')}), 'sk-one', 'a member again is served');
+$node->safe_psql('postgres', q{SELECT keypool_grant('app_one', 'app', 'two'), keypool_revoke('app_one', 'app', 'one')});
+like($session->failure(q{SELECT key_value FROM keypool_select('one')}), qr/42501/, 'a revoked provider is closed');
+is($session->ask(q{SELECT key_value FROM keypool_select('two')}), 'sk-two', 'a granted one is open');
+$session->close;
+
+# Grants survive a dump and a restore; so does what was revoked.
+my $dump = $node->basedir . '/rights.sql';
+$node->run_log([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ]);
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+$node->safe_psql('restored', slurp_file($dump));
+is($node->safe_psql('restored', q{SET ROLE app_one; SELECT key_value FROM keypool_select('two')}), 'sk-two', 'a restored grant works');
+like(failure_of($node, q{SET ROLE app_one; SELECT key_value FROM keypool_select('one')}, 'restored'), qr/42501/,
+    'and what was revoked is not restored');
+is($node->safe_psql('restored', 'SELECT count(*) FROM keypool.grants'),
+    $node->safe_psql('postgres', 'SELECT count(*) FROM keypool.grants'), 'all grants are restored');
+
+# Bad arguments.
+like(failure_of($node, q{SELECT keypool_grant('nobody', 'root')}), qr/^ERROR:  22023: rights must be/, 'unknown rights are refused');
+like(failure_of($node, q{SELECT keypool_grant('missing', 'app')}), qr/^ERROR:  42704/, 'an unknown role is refused');
+like(failure_of($node, q{SELECT keypool_grant(99999999::oid, 'app')}), qr/^ERROR:  42704: role does not exist/, 'a number that is no role is refused');
+like(failure_of($node, q{SELECT keypool_grant(NULL, 'app')}), qr/^ERROR:  22004: role must not be null/, 'NULL is refused');
+like(failure_of($node, q{SELECT keypool_grant('nobody', 'app', '')}), qr/^ERROR:  22023: provider must not be empty/, 'an empty provider is refused');
+like(failure_of($node, q{SELECT keypool_revoke('nobody', 'operator')}), qr/^WARNING:.*no such grant/, 'revoking what was not granted is told');
+
+$node->safe_psql('postgres', 'DROP DATABASE restored');
+is(failure_of($node, q{SELECT keypool_revoke('monitor', 'monitor'); DROP ROLE monitor}), '', 'a role can be dropped when its grants are revoked');
+$node->stop;
+done_testing();

@@ -1,0 +1,62 @@
+# 012_doctor.pl - each check of keypool_doctor() is ok where all is well, and says what to do where it is not.
+
+use strict;
+use warnings FATAL => 'all';
+
+use KeypoolCluster;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_cluster('doctor', init => { extra => ['--data-checksums'] },
+    conf => "session_preload_libraries = 'keypool'\nfsync = on\nlisten_addresses = ''\n");
+$node->safe_psql('postgres', q{SELECT keypool_add_key('p', 'a', 'sk-a')});
+
+# What it says of a check, without line ends; or of all that are not ok.
+sub said { my ($check) = @_; return $node->safe_psql('postgres', qq{SELECT translate(result, E'\\n', ' ') FROM keypool_doctor() WHERE "check" = '$check'}); }
+
+is($node->safe_psql('postgres', q{SELECT string_agg("check", ' ') FROM keypool_doctor() WHERE result <> 'ok'}), '', 'all is well');
+
+my %bad = (
+    'statements hidden' => [ "session_preload_libraries = ''", "session_preload_libraries = 'keypool'", qr/^set session_preload_libraries/ ],
+    log_statement       => [ 'log_statement = all', 'log_statement = none', qr/bind parameters or OpenPGP/ ],
+    log_min_duration    => [ 'log_min_duration_statement = 0', 'log_min_duration_statement = -1', qr/bind parameters or OpenPGP/ ],
+    log_parameters      => [ 'log_parameter_max_length_on_error = -1', 'log_parameter_max_length_on_error = 0', qr/set log_parameter_max_length_on_error = 0$/ ],
+    fsync               => [ 'fsync = off', 'fsync = on', qr/^is off: .* set it on$/ ],
+    full_page_writes    => [ 'full_page_writes = off', 'full_page_writes = on', qr/^is off: .* set it on$/ ],
+    keyring             => [ "keypool.master_key_file = '/nowhere'", "keypool.master_key_file = '" . keyring_of($node) . "'", qr/^the keyring cannot be read: No such file/ ],
+);
+for my $check (sort keys %bad) {
+    my ($worse, $better, $advice) = @{ $bad{$check} };
+    $node->append_conf('postgresql.conf', "$worse\n");
+    $node->reload;
+    like(said($check), $advice, "$check: says what to do");
+    my $widest = $node->safe_psql('postgres', '\pset format aligned' . "\nSELECT * FROM keypool_doctor()");
+    is(scalar(grep { length > 80 } split /\n/, $widest), 0, 'and can be read at 80 columns');
+    $node->append_conf('postgresql.conf', "$better\n");
+    $node->reload;
+    is(said($check), 'ok', 'and is content when it is done');
+}
+
+# Secrets: one that does not open, one in the old form, one in plaintext that came in beside the triggers.
+$node->safe_psql('postgres', q{
+    INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('p', 'enc:' || repeat('A', 60));
+    ALTER TABLE keypool.provider_keys DISABLE TRIGGER before_key_change;
+    INSERT INTO keypool.provider_keys (id, provider_id, key_value) VALUES (gen_random_uuid(), 'p', 'sk-plain');
+    ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
+});
+like(said('secrets open'), qr/^1 do not; see keypool.keyring/, 'a secret that does not open is counted');
+like(said('secrets sealed'), qr/^1 in the old form, 1 in plaintext: run SELECT \* FROM keypool_heal\(\)$/, 'and those that are not sealed');
+$node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE key_value LIKE 'enc:AAAA%'; SELECT keypool_heal()});
+is(said('secrets open') . said('secrets sealed'), 'okok', 'healed, all is well again');
+
+$node->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'\n");
+$node->restart;
+like(said('TLS'), qr/^the server listens on TCP without TLS/, 'TCP without TLS is told');
+$node->stop;
+
+my $plain = new_cluster('without_checksums');
+like($plain->safe_psql('postgres', q{SELECT result FROM keypool_doctor() WHERE "check" = 'checksums'}), qr/pg_checksums --enable/,
+    'a cluster without checksums is told');
+$plain->stop;
+done_testing();
