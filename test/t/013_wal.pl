@@ -1,0 +1,40 @@
+# 013_wal.pl - a selection writes no WAL, a record a little, and neither leaves a dead row.
+
+use strict;
+use warnings FATAL => 'all';
+
+use KeypoolCluster;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_cluster('wal', conf => "checkpoint_timeout = 1h\n");
+my $key = $node->safe_psql('postgres', q{SELECT keypool_add_key('p', 'a', 'sk-a')});
+
+# The bytes of WAL that 10,000 calls write, after as many that touch everything for the first time.
+sub wal_of {
+    my ($calls) = @_;
+    my $session = open_session($node);
+    $session->ask('SET synchronous_commit = off');
+    $session->ask($calls);
+    my $before = $session->ask('SELECT pg_current_wal_insert_lsn()');
+    $session->ask($calls);
+    my $bytes = $session->ask("SELECT pg_current_wal_insert_lsn() - '$before'");
+    $session->close;
+    return $bytes;
+}
+
+# Less than one record of the smallest kind a call; the server writes a little by itself.
+cmp_ok(wal_of(q{SELECT count(status) FROM generate_series(1, 10000) i, keypool_try_select('p', i * 0)}), '<', 10000,
+    'a selection writes no WAL');
+cmp_ok(wal_of(q{SELECT count(status) FROM generate_series(1, 10000) i, keypool_peek('p', i * 0)}), '<', 10000, 'nor does a peek');
+my $bytes = wal_of("SELECT count(keypool_record('$key', i)) FROM generate_series(1, 10000) i");
+cmp_ok($bytes / 10000, '<', 200, 'a record writes less than 200 bytes') or diag($bytes / 10000);
+cmp_ok($bytes / 10000, '>', 20, 'and does write');
+
+is($node->safe_psql('postgres', q{SELECT pg_relation_size('keypool.key_state')}), 8192, 'the states take no more room');
+$node->safe_psql('postgres', 'VACUUM keypool.key_state');
+is($node->safe_psql('postgres', q{SELECT n_dead_tup + n_tup_upd FROM pg_stat_user_tables WHERE relname = 'key_state'}), 0,
+    'and have no dead rows');
+$node->stop;
+done_testing();
