@@ -14,6 +14,6 @@ inline keypool::TimeUs clock_from_timestamptz(TimestampTz time) { return time + 
 inline TimestampTz clock_to_timestamptz(keypool::TimeUs time) { return time - kUnixEpochOffset; }
 
 // keypool.test_now if it is set, else the server's clock. Never raises, so it can be read under a buffer lock; and what
-// changes a key must read it there: a time from before the lock was waited for would put the change into the past, behind
-// what others did meanwhile, and out of the window too early.
+// changes a key must read it there: a time from before the lock was waited for would put the change into the past,
+// behind what others did meanwhile, and out of the window too early.
 keypool::TimeUs clock_now(void);

@@ -1,8 +1,6 @@
 // doctor.cpp - keypool_doctor: what is not as it should be, and what to do about it.
 #include "pg/postgres_api.h"
 
-#include <openssl/crypto.h>
-
 #include "pg/arguments.h"
 #include "pg/key_ids.h"
 #include "pg/master_keys.h"
@@ -56,16 +54,14 @@ struct SecretCensus {
 };
 
 static void count_secret(HeapTuple row, TupleDesc columns, SecretCensus *census) {
-  static char secret[keypool::kMaxSecretBytes];
   bool is_null;
   text *provider = DatumGetTextPP(SPI_getbinval(row, columns, 2, &is_null));
   std::string_view value = text_view(DatumGetTextPP(SPI_getbinval(row, columns, 3, &is_null)));
   keypool::StoredSecret stored;
   keypool::ParseStored(value, static_cast<uint8_t *>(palloc(value.size() + 1)), &stored);
-  size_t size = 0;
   keypool::SecretOwner owner = {key_id_from_datum(SPI_getbinval(row, columns, 1, &is_null)), text_view(provider)};
-  keypool::Status status = open_secret(stored, owner, secret, &size);
-  OPENSSL_cleanse(secret, size);
+  keypool::Status status = open_secret(stored, owner);
+  opened_secret_wipe();
   census->unopened += !status.ok();
   census->legacy += stored.form == keypool::SecretForm::kLegacy;
   census->plain += stored.form == keypool::SecretForm::kPlain;

@@ -1,8 +1,6 @@
 // heal.cpp - keypool_heal: every secret under the primary master key, and every key with a state.
 #include "pg/postgres_api.h"
 
-#include <openssl/crypto.h>
-
 #include "pg/arguments.h"
 #include "pg/key_ids.h"
 #include "pg/master_keys.h"
@@ -43,18 +41,16 @@ static void deactivate(const keypool::KeyId &id, const keypool::Status &status) 
 }
 
 static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text) {
-  static char secret[keypool::kMaxSecretBytes];
   keypool::StoredSecret stored;
   keypool::ParseStored(stored_text, static_cast<uint8_t *>(palloc(stored_text.size() + 1)), &stored);
-  size_t size = 0;
-  keypool::Status status = open_secret(stored, owner, secret, &size);
+  keypool::Status status = open_secret(stored, owner);
   if (status.code == keypool::Code::kInternal) report_status(status);
   if (!status.ok()) {
     deactivate(owner.id, status);
     return Healed::kFailed;
   }
-  text *sealed = is_sealed_by_primary(stored) ? nullptr : seal_secret({secret, size}, owner);
-  OPENSSL_cleanse(secret, size);
+  text *sealed = is_sealed_by_primary(stored) ? nullptr : seal_secret(text_view(opened_secret()), owner);
+  opened_secret_wipe();
   if (sealed == nullptr) return Healed::kNothingToDo;
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(owner.id));

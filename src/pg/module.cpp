@@ -4,6 +4,7 @@
 #include "pg/pool_cache.h"
 #include "pg/relations.h"
 #include "pg/rights.h"
+#include "pg/secrets.h"
 #include "pg/settings.h"
 #include "pg/statement_hiding.h"
 
@@ -17,6 +18,7 @@ void _PG_init(void) {
   relations_init();
   pool_cache_init();
   rights_init();
+  secrets_init();
   statement_hiding_init();
 }
 

@@ -53,19 +53,47 @@ text *seal_given_secret(std::string_view given, const keypool::SecretOwner &owne
   return seal_secret(text_view(secret), owner);
 }
 
-static Status try_open(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner, char *out,
-                       size_t *size) {
-  Status status = call_core([&] { return keypool::Open(master_keys(), stored, owner, out, size); });
-  if (!status.ok()) return status;
-  if (*size == 0 || memchr(out, '\0', *size) != nullptr || !pg_verifymbstr(out, static_cast<int>(*size), true))
-    return keypool::Failure(Code::kNotAuthentic, "the secret is not text in the database's encoding");
-  return status;
+static union {
+  text header;
+  char space[VARHDRSZ + keypool::kMaxSecretBytes];
+} opened;
+static size_t opened_size = 0;
+
+text *opened_secret(void) {
+  SET_VARSIZE(&opened, VARHDRSZ + opened_size);
+  return &opened.header;
 }
 
-Status open_secret(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner, char *out, size_t *size) {
-  Status status = try_open(stored, owner, out, size);
+void opened_secret_wipe(void) {
+  if (opened_size == 0) return;
+  OPENSSL_cleanse(VARDATA(&opened), opened_size);
+  opened_size = 0;
+}
+
+static Status try_open(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
+  opened_secret_wipe();
+  char *out = VARDATA(&opened);
+  Status status = call_core([&] { return keypool::Open(master_keys(), stored, owner, out, &opened_size); });
+  if (!status.ok()) return status;
+  bool is_text = opened_size > 0 && memchr(out, '\0', opened_size) == nullptr &&
+                 pg_verifymbstr(out, static_cast<int>(opened_size), true);
+  if (is_text) return status;
+  opened_secret_wipe();
+  return keypool::Failure(Code::kNotAuthentic, "the secret is not text in the database's encoding");
+}
+
+Status open_secret(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
+  Status status = try_open(stored, owner);
   if (status.code != Code::kMissingMasterKey) return status;
   uint32 before = master_keys_generation();
   master_keys_check_now();
-  return master_keys_generation() == before ? status : try_open(stored, owner, out, size);
+  return master_keys_generation() == before ? status : try_open(stored, owner);
+}
+
+static void on_transaction_end(XactEvent, void *) { opened_secret_wipe(); }
+static void on_subtransaction_end(SubXactEvent, SubTransactionId, SubTransactionId, void *) { opened_secret_wipe(); }
+
+void secrets_init(void) {
+  RegisterXactCallback(on_transaction_end, nullptr);
+  RegisterSubXactCallback(on_subtransaction_end, nullptr);
 }

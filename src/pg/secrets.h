@@ -16,7 +16,13 @@ text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner);
 // The same for a secret as somebody gave it: plaintext, or an OpenPGP message to this server, which is opened first.
 text *seal_given_secret(std::string_view given, const keypool::SecretOwner &owner);
 
-// Opens a stored secret into `out` (kMaxSecretBytes); the caller wipes it. A secret that names a master key which is
-// not loaded makes the keyring be looked at again. Never raises.
-keypool::Status open_secret(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner, char *out,
-                            size_t *size);
+// Opens a stored secret into the module's one buffer. It stays there until opened_secret_wipe, the next opening, or the
+// end of the (sub)transaction, errors included. A secret that names a master key which is not loaded makes the keyring
+// be looked at again. Never raises.
+keypool::Status open_secret(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner);
+
+// What was opened; empty if that failed, or if it was wiped.
+text *opened_secret(void);
+void opened_secret_wipe(void);
+
+void secrets_init(void);

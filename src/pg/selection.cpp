@@ -1,8 +1,6 @@
 // selection.cpp - keypool_select, keypool_try_select and keypool_peek: which key now?
 #include "pg/postgres_api.h"
 
-#include <openssl/crypto.h>
-
 #include "core/lease.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
@@ -37,24 +35,8 @@ struct Refusal {
   Status problem;  // the first that needs a master key which is not there
 };
 
-// The secret on its way into the row; wiped as soon as it is there.
-static union {
-  text header;
-  char space[VARHDRSZ + keypool::kMaxSecretBytes];
-} secret;
-static size_t secret_size = 0;
-
-static void wipe_secret(void) {
-  OPENSSL_cleanse(VARDATA(&secret), secret_size);
-  secret_size = 0;
-}
-
-// Opens a key's secret into `secret`.
 static Status fetch_secret(const Pool &pool, uint32 index) {
-  keypool::SecretOwner owner = {pool.candidates[index].id, pool.provider};
-  Status status = open_secret(pool.keys[index].secret, owner, VARDATA(&secret), &secret_size);
-  SET_VARSIZE(&secret, VARHDRSZ + secret_size);
-  return status;
+  return open_secret(pool.keys[index].secret, {pool.candidates[index].id, pool.provider});
 }
 
 static void warn_unopened(const keypool::KeyId &id, const Status &status) {
@@ -85,7 +67,7 @@ static bool secret_opens(Pool *pool, uint32 index, Refusal *refusal) {
   PoolKey *key = &pool->keys[index];
   if (key->opens == Opens::kYes) return true;
   Status status = fetch_secret(*pool, index);
-  wipe_secret();
+  opened_secret_wipe();
   key->opens = status.ok() ? Opens::kYes : Opens::kNo;
   if (status.ok()) return true;
   refusal->unopened = true;
@@ -257,12 +239,12 @@ static Selection found(Relation state, Pool *pool, const Request &request, const
     take_back(state, key, answer.id, walk.reservation);
     report_status(status);
   }
-  answer.secret = &secret.header;
+  answer.secret = opened_secret();
   answer.lease = keypool::EncodeLease(answer.id, walk.reservation);
   return answer;
 }
 
-// Chooses, and in Effect::kGrant reserves. The secret lies in `secret`.
+// Chooses, and in Effect::kGrant reserves. The secret is the opened one of secrets.h.
 static Selection choose(const Request &request) {
   LOCKMODE lock_mode = request.effect == Effect::kGrant ? RowExclusiveLock : AccessShareLock;
   bool reactivated = false;
@@ -309,7 +291,7 @@ static Request read_request(FunctionCallInfo fcinfo, Effect effect) {
 // Makes the result row and wipes the secret.
 static Datum answer_row(const Selection &answer) {
   Datum row = selection_row(answer);
-  wipe_secret();
+  opened_secret_wipe();
   return row;
 }
 
