@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(new_cluster keyring_of new_master_key write_keyring open_session failure_of crash children_of
-  files_with load_command);
+  files_with load_command rounds experiment);
 
 # A node named $name, started, with a keyring of one master key "primary" and the extension in the database postgres.
 # $param{conf} is added to postgresql.conf, $param{init} goes to init(). With $param{stopped} it is not started.
@@ -121,6 +121,16 @@ sub files_with {
         }
     }
     return sort @found;
+}
+
+# How often an experiment is done, or for how many seconds: briefly in `make check`, at length in `make soak`.
+sub rounds { my ($brief, $long) = @_; return $ENV{KEYPOOL_SOAK} ? $long : $brief; }
+
+# Notes what an experiment tried, how often, and what was lost; `make soak` makes a table of these lines.
+sub experiment {
+    my ($name, $tried, $lost) = @_;
+    note "experiment: $name | $tried | $lost";
+    return;
 }
 
 # The command line of a pgbench against a node.
