@@ -38,7 +38,7 @@ struct RecordedUsage {
   TimeUs last_used_at;
   TimeUs last_429_at;
   TimeUs cooldown_until;
-  Second newest_second;  // the newest second in which something was recorded
+  Second newest_second;  // the newest second in which something was recorded, a 429 included
   uint32_t unused;
   Second second[kSecondBuckets];  // bucket i holds a second s with s % 64 == i
   uint32_t requests[kSecondBuckets];

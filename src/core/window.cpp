@@ -250,6 +250,7 @@ TimeUs Mark429(KeyState *state, const Reservation *reservation, int64_t seconds,
   RecordedUsage *recorded = &state->recorded;
   if (reservation != nullptr) Record(state, reservation, 0, now);
   AddSaturating(&recorded->minute_rate_limited[OpenMinuteBucket(recorded, MinuteOf(key_now))]);
+  recorded->newest_second = std::max(recorded->newest_second, SecondOf(key_now));
   recorded->last_429_at = key_now;
   recorded->cooldown_until = std::max(recorded->cooldown_until, key_now + seconds * kMicrosPerSecond);
   return recorded->cooldown_until;

@@ -270,6 +270,18 @@ TEST(Usage, ShowsTheMinutesWithSomethingInThemNewestFirst) {
   EXPECT_EQ(UsageByMinute(state, 60, At(3600), use), 1);
 }
 
+// Minute 60 lies where minute 0 lay; minutes before it would overwrite it if the clock could go back behind it.
+TEST(Usage, KeepsItsMinutesWhenTheClockStepsBackAfterA429) {
+  KeyState state = FreshState();
+  Record(&state, nullptr, 10, At(0));
+  Mark429(&state, nullptr, 5, At(3600));
+  Record(&state, nullptr, 20, At(0));
+  MinuteUse use[kMinuteBuckets];
+  ASSERT_EQ(UsageByMinute(state, 60, At(0), use), 1);
+  EXPECT_EQ(use[0].rate_limited, 1u);
+  EXPECT_EQ(use[0].tokens, 20);
+}
+
 TEST(Totals, DoNotOverflow) {
   KeyState state = FreshState();
   state.recorded.total_tokens = INT64_MAX - 1;

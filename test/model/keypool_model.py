@@ -146,6 +146,7 @@ class Key:
         seconds = min(max(seconds, 1), MAX_COOLDOWN)
         if lease is not None:
             self.record(clock, 0, lease)
+        self.newest_second = self.second(clock)
         self.minutes.setdefault(when // (60 * SECOND), [0, 0, 0])[2] += 1
         self.last_429_at = when
         self.cooldown_until = max(self.cooldown_until or 0, when + seconds * SECOND)
