@@ -74,7 +74,9 @@ SELECT keypool_add_key('bad', NULL, 'sk', 0, NULL, -1);
 \echo :SQLSTATE
 SET keypool.test_now = 'yesterday-ish';
 SET keypool.test_now = '1999-01-01';
+\set VERBOSITY sqlstate
 SET keypool.default_cooldown = 0;
+\set VERBOSITY default
 SET keypool.unknown = 1;
 
 -- tables: what a key is never changes, and the states are not for writing

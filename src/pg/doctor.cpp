@@ -105,7 +105,7 @@ static void check_server(ReturnSetInfo *result) {
             "is off: a crash of the machine may tear pages; set it on");
   put_check(result, "checksums", setting_is("data_checksums", "on"),
             "are off: a damaged page goes unnoticed; stop the server and run pg_checksums --enable");
-  put_check(result, "version", PG_VERSION_NUM / 10000 == 15, "this PostgreSQL is not tested with this keypool: use 15");
+  put_check(result, "version", kServerIsTested, "this PostgreSQL is not tested with this keypool: use 15, 17 or 18");
 }
 
 extern "C" {

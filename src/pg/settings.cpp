@@ -24,7 +24,7 @@ static bool parse_time(const char *text, TimestampTz *time) {
   fsec_t fraction;
 
   if (ParseDateTime(text, work, sizeof(work), fields, types, MAXDATEFIELDS, &field_count) != 0) return false;
-  if (DecodeDateTime(fields, types, field_count, &kind, &tm, &fraction, &tz) != 0 || kind != DTK_DATE) return false;
+  if (decode_date_time(fields, types, field_count, &kind, &tm, &fraction, &tz) != 0 || kind != DTK_DATE) return false;
   return tm2timestamp(&tm, fraction, &tz, time) == 0;
 }
 
@@ -38,7 +38,7 @@ static bool check_test_now(char **value, void **extra, GucSource) {
     }
     time = clock_from_timestamptz(parsed);
   }
-  *extra = malloc(sizeof(time));  // freed by guc.c
+  *extra = allocate_setting_extra(sizeof(time));
   if (*extra == nullptr) return false;
   memcpy(*extra, &time, sizeof(time));
   return true;

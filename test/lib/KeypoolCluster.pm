@@ -9,6 +9,7 @@ use File::Spec;
 use MIME::Base64 qw(encode_base64);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Test::More ();
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(new_cluster keyring_of new_master_key write_keyring open_session failure_of crash children_of
@@ -129,7 +130,7 @@ sub rounds { my ($brief, $long) = @_; return $ENV{KEYPOOL_SOAK} ? $long : $brief
 # Notes what an experiment tried, how often, and what was lost; `make soak` makes a table of these lines.
 sub experiment {
     my ($name, $tried, $lost) = @_;
-    note "experiment: $name | $tried | $lost";
+    Test::More::note("experiment: $name | $tried | $lost");
     return;
 }
 

@@ -1,0 +1,34 @@
+// versions.h - what differs between the versions of PostgreSQL, 15 to 18; no other file asks for the version.
+//
+// Included by postgres_api.h, after the server's headers.
+#pragma once
+
+// Whether keypool is tested with the server that it is built for.
+static constexpr bool kServerIsTested =
+    PG_VERSION_NUM / 10000 == 15 || PG_VERSION_NUM / 10000 == 17 || PG_VERSION_NUM / 10000 == 18;
+
+extern "C" {
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+}
+
+// Memory for what a setting's check hook leaves to its assign hook. Null if there is none left. guc.c frees it.
+static inline void *allocate_setting_extra(size_t size) {
+#if PG_VERSION_NUM >= 160000
+  return guc_malloc(LOG, size);
+#else
+  return malloc(size);
+#endif
+}
+
+// DecodeDateTime(), for texts that say what is wrong with them to nobody.
+static inline int decode_date_time(char **fields, int *types, int count, int *kind, struct pg_tm *tm, fsec_t *fraction,
+                                   int *zone) {
+#if PG_VERSION_NUM >= 160000
+  DateTimeErrorExtra ignored;
+  return DecodeDateTime(fields, types, count, kind, tm, fraction, zone, &ignored);
+#else
+  return DecodeDateTime(fields, types, count, kind, tm, fraction, zone);
+#endif
+}
