@@ -42,6 +42,7 @@ OBJS = \
 	src/core/keyring.o \
 	src/core/lease.o \
 	src/core/provider_name.o \
+	src/core/registers.o \
 	src/core/selection_order.o \
 	src/core/status.o \
 	src/core/window.o \
@@ -83,7 +84,8 @@ EXTRA_CLEAN = $(DATA_built) $(OBJS:.o=.d)
 REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/keypool%,$(wildcard sql/*.sql)))
 
 PG_CPPFLAGS = -I$(srcdir)/src
-PG_CXXFLAGS = -std=c++20 -Wno-register -MMD -MP
+# The last one is for clang++ beside a PostgreSQL that was built with gcc and hands on its warnings.
+PG_CXXFLAGS = -std=c++20 -Wno-register -MMD -MP -Wno-unknown-warning-option
 SHLIB_LINK = -lcrypto
 override with_llvm = no
 

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "core/base64.h"
+#include "core/registers.h"
 
 namespace keypool {
 
@@ -68,6 +69,7 @@ Status OpenPayload(MasterKey *key, const StoredSecret &stored, const OwnerData *
                 EVP_DecryptUpdate(context, plaintext, &written, ciphertext, length) == 1 &&
                 EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, kTagBytes, tag) == 1 &&
                 EVP_DecryptFinal_ex(context, plaintext + length, &written) == 1;
+  WipeVectorRegisters();
   if (!opened) {
     OPENSSL_cleanse(out, static_cast<size_t>(length));
     return Failure(Code::kNotAuthentic, "the secret does not open: it was altered, moved, or sealed with another key");
@@ -147,6 +149,7 @@ Status Seal(const MasterKey &master_key, const uint8_t (&nonce)[kNonceBytes], co
   memcpy(payload, nonce, kNonceBytes);
   bool sealed = EncryptPayload(context, master_key, OwnerData(master_key.id, owner), secret, payload);
   EVP_CIPHER_CTX_free(context);
+  WipeVectorRegisters();
   if (!sealed) return CipherFailed();
   size_t prefix = static_cast<size_t>(snprintf(out, kMaxSealedText, "%s%s:", kSealedPrefix.data(), master_key.id));
   *size = prefix + EncodeBase64(payload, kNonceBytes + secret.size() + kTagBytes, out + prefix);
