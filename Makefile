@@ -1,17 +1,21 @@
 # Makefile - builds and installs keypool with PGXS; `make demo` shows it, `make check` tests it.
 
-ifneq ($(filter demo check bench fuzz,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-matrix bench fuzz,$(MAKECMDGOALS)),)
 
 # The commands for a fresh machine. They install what is missing, build and install keypool, and run the rest beside a
 # throw-away cluster, as a user who may do that. PGXS may not be there yet, and has a target `check` of its own.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo check bench fuzz installed
+.PHONY: demo check check-matrix bench fuzz installed
 demo: installed
 	@test/lib/unprivileged test/lib/with-cluster demo/run
 
 check: installed
 	@test/lib/unprivileged test/run
+
+# On every version of PostgreSQL that is supported, with both compilers.
+check-matrix:
+	@$(AS_ROOT) test/check-matrix
 
 bench: installed
 	@$(AS_ROOT) $(MAKE) --no-print-directory -s -C bench/floor install

@@ -4,6 +4,12 @@
 // anything with a destructor: plain structs, and memory from memory contexts.
 #pragma once
 
+// A PostgreSQL that was built with gcc marks its functions with an attribute that clang does not know.
+#ifdef __clang__
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wignored-attributes"
+#endif
+
 extern "C" {
 #include "postgres.h"
 
@@ -39,5 +45,9 @@ extern "C" {
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 }
+
+#ifdef __clang__
+#pragma clang diagnostic pop
+#endif
 
 #include "pg/versions.h"

@@ -20,7 +20,8 @@ our @EXPORT = qw(new_cluster keyring_of new_master_key write_keyring open_sessio
 sub new_cluster {
     my ($name, %param) = @_;
     my $node = PostgreSQL::Test::Cluster->new($name);
-    $node->init(%{ $param{init} // {} });
+    my %init = %{ $param{init} // {} };
+    $node->init(%init, extra => [ '--encoding=UTF8', '--locale=C', @{ $init{extra} // [] } ]);
     write_keyring(keyring_of($node), new_master_key('primary'));
     $node->append_conf('postgresql.conf', "max_connections = 100\nshared_buffers = 32MB\nautovacuum = off\n"
           . "log_statement = none\nkeypool.master_key_file = '" . keyring_of($node) . "'\n" . ($param{conf} // ''));

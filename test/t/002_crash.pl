@@ -134,13 +134,13 @@ is(value(q{SELECT open_reservations BETWEEN 0 AND 5 AND window_requests = open_r
     }
 }
 
-# An orderly restart loses nothing, reservations neither; and reserving writes no log. From the checkpoint on nothing but
-# the reservations changes a page.
+# An orderly restart loses nothing, reservations neither; and reserving writes no log: the first grant after a checkpoint
+# may (with checksums, as for any hint), those after it do not.
 my $explain = 'EXPLAIN (ANALYZE, WAL, COSTS OFF, TIMING OFF, SUMMARY OFF)';
 my $kept = add_key('kept', ', max_rpm => 5');
 like(value("$explain SELECT keypool_record('$kept', 17)"), qr/WAL:/, 'keypool_record writes log');
-value('CHECKPOINT');
-unlike(value("$explain SELECT FROM generate_series(1, 3) i, keypool_select('kept', i * 0)"), qr/WAL:/, 'keypool_select writes none');
+value(q{CHECKPOINT; SELECT FROM keypool_select('kept')});
+unlike(value("$explain SELECT FROM generate_series(1, 2) i, keypool_select('kept', i * 0)"), qr/WAL:/, 'keypool_select writes none');
 $node->restart;
 is(value(q{SELECT window_requests, open_reservations FROM keypool_list_keys('kept')}), '4|3', 'reservations survive a restart');
 is(value(q{SELECT count(*) FILTER (WHERE status = 'ok') FROM generate_series(1, 4) i, keypool_try_select('kept', i * 0)}), 1,
