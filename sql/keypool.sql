@@ -111,11 +111,13 @@ CREATE FUNCTION keypool.before_state_change() RETURNS trigger
 COMMENT ON FUNCTION keypool.before_state_change() IS 'lets a restored state replace the fresh one, and refuses UPDATE';
 REVOKE ALL ON FUNCTION keypool.before_state_change() FROM PUBLIC;
 
-CREATE FUNCTION keypool.after_grant_change() RETURNS trigger
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_grant_change';
-COMMENT ON FUNCTION keypool.after_grant_change() IS 'tells every session of the change';
-REVOKE ALL ON FUNCTION keypool.after_grant_change() FROM PUBLIC;
+CREATE FUNCTION keypool.tell_sessions() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_tell_sessions';
+COMMENT ON FUNCTION keypool.tell_sessions() IS 'tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.tell_sessions() FROM PUBLIC;
 
+CREATE TRIGGER before_key_statement BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
 CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE ON keypool.provider_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_key_change();
 CREATE TRIGGER after_key_change AFTER INSERT OR UPDATE OR DELETE ON keypool.provider_keys
@@ -127,14 +129,21 @@ CREATE TRIGGER before_state_insert BEFORE INSERT ON keypool.key_state
 	EXECUTE FUNCTION keypool.before_state_change();
 CREATE TRIGGER before_state_update BEFORE UPDATE ON keypool.key_state
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_state_change();
+CREATE TRIGGER after_state_statement AFTER INSERT OR DELETE ON keypool.key_state
+	FOR EACH STATEMENT WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
+	EXECUTE FUNCTION keypool.tell_sessions();
 CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON keypool.grants
-	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
+ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_statement;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_truncate;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_insert;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_update;
+ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER after_state_statement;
+COMMENT ON TRIGGER before_key_statement ON keypool.provider_keys IS 'tells every session that a change begins';
+COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every session of the change';
 COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret';
 COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the state, and tells every session of the change';
 COMMENT ON TRIGGER after_key_truncate ON keypool.provider_keys IS 'removes the states, and tells every session of the change';

@@ -27,6 +27,7 @@ using Second = uint32_t;
 using Minute = uint32_t;
 
 inline constexpr int64_t kMicrosPerSecond = 1000000;
+inline constexpr TimeUs kLatestTime = 4102444800 * kMicrosPerSecond;  // the year 2100: later ones are no real clock's
 inline constexpr uint32_t kLayout = 1;
 inline constexpr int kSecondBuckets = 64;  // more than the 61 that a window touches
 inline constexpr int kMinuteBuckets = 60;
@@ -83,7 +84,8 @@ inline constexpr size_t kMaxStateText = 16384;
 // Writes the text form, with a NUL, and returns its length.
 size_t FormatState(const KeyState &state, char (&out)[kMaxStateText]) noexcept;
 
-// Reads the text form. kInvalidArgument if it is anything else.
+// Reads the text form. kInvalidArgument if it is anything else, or holds a time beyond kLatestTime (for the end of a
+// cooldown, twice that): the state would believe it for ever.
 Status ParseState(std::string_view text, KeyState *state) noexcept;
 
 }  // namespace keypool

@@ -66,6 +66,15 @@ bool ParseNumber(std::string_view text, Number *number) {
   return error == std::errc() && end == text.data() + text.size() && *number >= 0;
 }
 
+constexpr Second kLatestSecond = static_cast<Second>(kLatestTime / kMicrosPerSecond);
+
+bool ParseTime(std::string_view text, TimeUs latest, TimeUs *time) {
+  return ParseNumber(text, time) && *time <= latest;
+}
+bool ParseNewest(std::string_view text, Second *second) {
+  return ParseNumber(text, second) && *second <= kLatestSecond;
+}
+
 // Reads numbers parted by '/': exactly as many as are asked for.
 template <typename First, typename... Rest>
 bool ParseNumbers(std::string_view text, First *first, Rest *...rest) {
@@ -78,11 +87,11 @@ bool ParseNumbers(std::string_view text, First *first, Rest *...rest) {
   }
 }
 
-// A bucket may be given once.
+// A bucket may be given once, and not for a time that no clock has.
 template <typename Tag, size_t N>
-bool ClaimBucket(Tag (&tags)[N], Tag tag, int *bucket) {
+bool ClaimBucket(Tag (&tags)[N], Tag tag, Tag latest, int *bucket) {
   *bucket = static_cast<int>(tag % N);
-  if (tag == 0 || tags[*bucket] != 0) return false;
+  if (tag == 0 || tag > latest || tags[*bucket] != 0) return false;
   tags[*bucket] = tag;
   return true;
 }
@@ -92,7 +101,8 @@ bool ParseSecond(std::string_view value, RecordedUsage *recorded) {
   uint32_t requests;
   int64_t tokens;
   int bucket;
-  if (!ParseNumbers(value, &second, &requests, &tokens) || !ClaimBucket(recorded->second, second, &bucket))
+  if (!ParseNumbers(value, &second, &requests, &tokens) ||
+      !ClaimBucket(recorded->second, second, kLatestSecond, &bucket))
     return false;
   recorded->requests[bucket] = requests;
   recorded->tokens[bucket] = tokens;
@@ -105,7 +115,7 @@ bool ParseMinute(std::string_view value, RecordedUsage *recorded) {
   int64_t tokens;
   int bucket;
   if (!ParseNumbers(value, &minute, &requests, &tokens, &rate_limited) ||
-      !ClaimBucket(recorded->minute, minute, &bucket))
+      !ClaimBucket(recorded->minute, minute, kLatestSecond / 60, &bucket))
     return false;
   recorded->minute_requests[bucket] = requests;
   recorded->minute_tokens[bucket] = tokens;
@@ -121,7 +131,7 @@ bool ParseReserved(std::string_view value, ReservedUsage *reserved) {
   int64_t tokens;
   int bucket;
   if (!ParseNumbers(value, &second, &granted, &open_count, &open, &tokens) || granted > kTrackedGrants ||
-      !ClaimBucket(reserved->second, second, &bucket))
+      !ClaimBucket(reserved->second, second, kLatestSecond, &bucket))
     return false;
   reserved->granted[bucket] = granted;
   reserved->open_count[bucket] = open_count;
@@ -138,14 +148,14 @@ bool ParseField(std::string_view field, KeyState *state) {
   ReservedUsage *reserved = &state->reserved;
   if (name == "total_requests") return ParseNumber(value, &recorded->total_requests);
   if (name == "total_tokens") return ParseNumber(value, &recorded->total_tokens);
-  if (name == "last_used_at") return ParseNumber(value, &recorded->last_used_at);
-  if (name == "last_429_at") return ParseNumber(value, &recorded->last_429_at);
-  if (name == "cooldown_until") return ParseNumber(value, &recorded->cooldown_until);
-  if (name == "newest_second") return ParseNumber(value, &recorded->newest_second);
+  if (name == "last_used_at") return ParseTime(value, kLatestTime, &recorded->last_used_at);
+  if (name == "last_429_at") return ParseTime(value, kLatestTime, &recorded->last_429_at);
+  if (name == "cooldown_until") return ParseTime(value, 2 * kLatestTime, &recorded->cooldown_until);
+  if (name == "newest_second") return ParseNewest(value, &recorded->newest_second);
   if (name == "second") return ParseSecond(value, recorded);
   if (name == "minute") return ParseMinute(value, recorded);
-  if (name == "last_grant") return ParseNumber(value, &reserved->last_grant);
-  if (name == "newest_grant") return ParseNumber(value, &reserved->newest_second);
+  if (name == "last_grant") return ParseTime(value, kLatestTime, &reserved->last_grant);
+  if (name == "newest_grant") return ParseNewest(value, &reserved->newest_second);
   if (name == "reserved") return ParseReserved(value, reserved);
   return false;
 }
@@ -167,10 +177,10 @@ void FormatRecorded(const RecordedUsage &recorded, Writer *writer) {
 
 // A crash may have torn the reserved half; what cannot be is written as the nearest that can.
 void FormatReserved(const ReservedUsage &reserved, Writer *writer) {
-  writer->Field("last_grant", reserved.last_grant);
-  writer->Field("newest_grant", reserved.newest_second);
+  writer->Field("last_grant", std::clamp<TimeUs>(reserved.last_grant, 0, kLatestTime));
+  writer->Field("newest_grant", std::min(reserved.newest_second, kLatestSecond));
   for (int i = 0; i < kSecondBuckets; ++i)
-    if (reserved.second[i] != 0)
+    if (reserved.second[i] != 0 && reserved.second[i] <= kLatestSecond)
       writer->Field("reserved", reserved.second[i], uint32_t{reserved.granted[i]}, reserved.open_count[i],
                     reserved.open[i], std::max<int64_t>(reserved.tokens[i], 0));
 }

@@ -5,13 +5,19 @@
 
 #include "core/key_state.h"
 
-// Times from here on (the year 2100) do not fit the counters.
-inline constexpr keypool::TimeUs kLatestTime = int64{4102444800} * keypool::kMicrosPerSecond;
-
 inline constexpr int64 kUnixEpochOffset = int64{POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE} * USECS_PER_DAY;
 
-inline keypool::TimeUs clock_from_timestamptz(TimestampTz time) { return time + kUnixEpochOffset; }
-inline TimestampTz clock_to_timestamptz(keypool::TimeUs time) { return time - kUnixEpochOffset; }
+inline constexpr keypool::TimeUs kNever = INT64_MAX;  // infinity, and what is too late to be told from it
+
+inline keypool::TimeUs clock_from_timestamptz(TimestampTz time) {
+  if (time >= kNever - kUnixEpochOffset) return kNever;
+  return time == DT_NOBEGIN ? time : time + kUnixEpochOffset;
+}
+
+inline TimestampTz clock_to_timestamptz(keypool::TimeUs time) {
+  if (time == kNever) return DT_NOEND;
+  return time == DT_NOBEGIN ? time : time - kUnixEpochOffset;
+}
 
 // keypool.test_now if it is set, else the server's clock. Never raises, so it can be read under a buffer lock; and what
 // changes a key must read it there: a time from before the lock was waited for would put the change into the past,

@@ -103,6 +103,8 @@ static void check_server(ReturnSetInfo *result) {
             "is off: a crash of the machine may lose everything; set it on");
   put_check(result, "full_page_writes", setting_is("full_page_writes", "on"),
             "is off: a crash of the machine may tear pages; set it on");
+  put_check(result, "wal_consistency", setting_is("wal_consistency_checking", ""),
+            "wal_consistency_checking is set, which takes reservations for damage and stops recovery: set it to ''");
   put_check(result, "checksums", setting_is("data_checksums", "on"),
             "are off: a damaged page goes unnoticed; stop the server and run pg_checksums --enable");
   put_check(result, "version", kServerIsTested, "this PostgreSQL is not tested with this keypool: use 15, 17 or 18");

@@ -5,13 +5,17 @@
 #include "pg/key_ids.h"
 #include "pg/master_keys.h"
 #include "pg/owner_query.h"
+#include "pg/relations.h"
 #include "pg/report.h"
 #include "pg/rights.h"
 #include "pg/secrets.h"
 
+#define KEYS_WITHOUT_STATE        \
+  " FROM keypool.provider_keys k" \
+  " WHERE NOT EXISTS (SELECT FROM keypool.key_state s WHERE s.key_id OPERATOR(pg_catalog.=) k.id)"
+static const char *const kFindMissingStates = "SELECT" KEYS_WITHOUT_STATE " LIMIT 1";
 static const char *const kAddMissingStates =
-    "INSERT INTO keypool.key_state (key_id, state) SELECT k.id, '1' FROM keypool.provider_keys k"
-    " WHERE NOT EXISTS (SELECT FROM keypool.key_state s WHERE s.key_id OPERATOR(pg_catalog.=) k.id)";
+    "INSERT INTO keypool.key_state (key_id, state) SELECT k.id, '1'" KEYS_WITHOUT_STATE;
 static const char *const kReadBatch =
     "SELECT id, provider_id, key_value FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.>) $1"
     " ORDER BY id USING OPERATOR(pg_catalog.<) LIMIT $2 FOR NO KEY UPDATE";
@@ -57,6 +61,14 @@ static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view st
   arguments.Add(TEXTOID, PointerGetDatum(sealed));
   owner_execute(kStoreSecret, arguments);
   return Healed::kResealed;
+}
+
+// Between SPI_connect and SPI_finish. The lock is the one that the trigger on keypool.key_state takes, and must come
+// first.
+static void add_missing_states(void) {
+  if (owner_execute_connected(kFindMissingStates, {}) == 0) return;
+  LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
+  owner_execute_connected(kAddMissingStates, {});
 }
 
 // How far a run has come.
@@ -112,7 +124,7 @@ Datum keypool_heal(PG_FUNCTION_ARGS) {
   check_may_heal("keypool_heal");
   Run run = {};
   SPI_connect();
-  owner_execute_connected(kAddMissingStates, {});
+  add_missing_states();
   while (heal_batch(&run, kBatch)) continue;
   SPI_finish();
   return heal_row(fcinfo, run);
@@ -129,7 +141,7 @@ Datum keypool_heal_in_batches(PG_FUNCTION_ARGS) {
   bool atomic = call == nullptr || !IsA(call, CallContext) || call->atomic;
   Run run = {};
   SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
-  owner_execute_connected(kAddMissingStates, {});
+  add_missing_states();
   while (heal_batch(&run, batch))
     if (!atomic) SPI_commit();
   SPI_finish();

@@ -5,6 +5,7 @@
 
 #include "pg/arguments.h"
 #include "pg/clock.h"
+#include "pg/relations.h"
 #include "pg/report.h"
 
 // Times and ids may be text or what they should be; through text both read alike.
@@ -88,6 +89,9 @@ Datum keypool_import(PG_FUNCTION_ARGS) {
   int nest_level = NewGUCNestLevel();
   set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
   set_config_option("timezone", time_zone, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+  // The lock that the trigger on keypool.key_state takes must come first, or two imports at once would wait for each
+  // other.
+  LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
   SPI_connect();
   uint64 key_count = execute(psprintf(kImportKeys, keys), 0, Datum{0});
   execute(psprintf(kImportStates, keys, windows), 1, TimestampTzGetDatum(clock_to_timestamptz(clock_now())));

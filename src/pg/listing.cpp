@@ -61,7 +61,7 @@ static void copy_state(Relation relation, const KeyId &id, Snapshot snapshot, Ke
 static void set_configuration(ResultRow *result, HeapTuple row, TupleDesc columns, TimeUs *inactive_until) {
   Datum values[kKeysColumns];
   bool nulls[kKeysColumns];
-  heap_deform_tuple(row, columns, values, nulls);
+  read_provider_keys_row(row, columns, values, nulls);
   auto copy = [&](int to, AttrNumber from) { result->Set(to, values[from - 1], nulls[from - 1]); };
   copy(kId, kKeysId);
   copy(kProvider, kKeysProvider);
@@ -123,7 +123,7 @@ static int argument_minutes(FunctionCallInfo fcinfo, int number) {
 }
 
 static KeyState read_state(const KeyId &id) {
-  for (;;) {
+  for (int attempt = 0;; ++attempt) {
     Relation relation;
     const PoolKey *key = key_access_open(id, Right::kLook, AccessShareLock, &relation);
     LockedState locked = state_store_lock(relation, key->address, id, BUFFER_LOCK_SHARE);
@@ -135,7 +135,7 @@ static KeyState read_state(const KeyId &id) {
     }
     state_store_close(relation, AccessShareLock);
     if (there) return copy;
-    pool_cache_drop();
+    pool_cache_retry(attempt);
   }
 }
 

@@ -97,7 +97,9 @@ void master_keys_check_now(void) {
 }
 
 void master_keys_check(void) {
-  if (!ever_checked || TimestampDifferenceExceeds(checked_at, GetCurrentTimestamp(), 1000)) master_keys_check_now();
+  TimestampTz now = GetCurrentTimestamp();
+  bool due = now < checked_at || TimestampDifferenceExceeds(checked_at, now, 1000);  // or the clock stepped back
+  if (!ever_checked || due) master_keys_check_now();
 }
 
 keypool::Keyring *master_keys(void) { return &loaded; }

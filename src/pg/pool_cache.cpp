@@ -6,6 +6,7 @@
 #include "core/provider_name.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
+#include "pg/door.h"
 #include "pg/relations.h"
 #include "pg/report.h"
 #include "pg/state_store.h"
@@ -44,7 +45,15 @@ void pool_cache_init(void) {
   cache_context = AllocSetContextCreate(CacheMemoryContext, "keypool cache", ALLOCSET_DEFAULT_SIZES);
 }
 
-void pool_cache_drop(void) { cached_version = 0; }
+void pool_cache_retry(int attempt) {
+  static constexpr int kMaxAttempts = 10;  // a row moves seldom, and hardly ever twice
+  CHECK_FOR_INTERRUPTS();
+  if (attempt >= kMaxAttempts)
+    ereport(ERROR, errcode(ERRCODE_DATA_CORRUPTED),
+            errmsg("keypool.key_state holds a row that this keypool cannot read"),
+            errhint("If the extension was upgraded, connect anew; if the table was altered, undo that."));
+  cached_version = 0;
+}
 
 // Drops the cache if it is not of this version.
 static void match_version(uint64 version) {
@@ -74,7 +83,7 @@ static text *copy_text(Datum value) {
 static LoadedKey load_key(HeapTuple row, TupleDesc columns) {
   Datum values[kKeysColumns];
   bool nulls[kKeysColumns];
-  heap_deform_tuple(row, columns, values, nulls);
+  read_provider_keys_row(row, columns, values, nulls);
   auto value = [&](AttrNumber column) { return values[column - 1]; };
   auto is_null = [&](AttrNumber column) { return nulls[column - 1]; };
 
@@ -106,6 +115,7 @@ static LoadedKey *load_keys(std::string_view provider, int *count) {
   SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_order, true, snapshot, 1, &condition);
   *count = 0;
   while (HeapTuple row = systable_getnext(scan)) {
+    CHECK_FOR_INTERRUPTS();
     if (*count == capacity) {
       capacity *= 2;
       loaded = static_cast<LoadedKey *>(repalloc_huge(loaded, capacity * sizeof(LoadedKey)));
@@ -144,18 +154,19 @@ static Pool *make_pool(std::string_view provider, LoadedKey *loaded, int count) 
   return pool;
 }
 
-// Enters a complete pool into the tables; from here on it belongs to the cache.
+// Enters a complete pool into the tables; from here on it belongs to the cache. First of all that, since an entry may
+// fail for want of memory; and its name last, so that a pool that is found is whole.
 static void enter_pool(Pool *pool) {
-  char name[keypool::kMaxProviderBytes + 1] = {};
-  memcpy(name, pool->provider.data(), pool->provider.size());
-  auto *by_name = static_cast<ProviderEntry *>(hash_search(pools_by_provider, name, HASH_ENTER, nullptr));
-  by_name->pool = pool;
+  MemoryContextSetParent(pool->context, cache_context);
   for (int i = 0; i < pool->count; ++i) {
     auto *by_id = static_cast<KeyEntry *>(hash_search(keys_by_id, &pool->candidates[i].id, HASH_ENTER, nullptr));
     by_id->pool = pool;
     by_id->index = i;
   }
-  MemoryContextSetParent(pool->context, cache_context);
+  char name[keypool::kMaxProviderBytes + 1] = {};
+  memcpy(name, pool->provider.data(), pool->provider.size());
+  auto *by_name = static_cast<ProviderEntry *>(hash_search(pools_by_provider, name, HASH_ENTER, nullptr));
+  by_name->pool = pool;
 }
 
 // Loads a provider; null if it has no keys. Nothing is entered if something changed meanwhile: the caller looks at the
@@ -205,7 +216,8 @@ Pool *pool_cache_open_provider(std::string_view provider, LOCKMODE mode, Relatio
   }
 }
 
-// The provider of a key, in the current context; empty if there is no such key.
+// The provider of a key, in the current context; empty if there is no such key, or if somebody disabled the trigger
+// that checks the name.
 static std::string_view find_provider(const keypool::KeyId &id) {
   Relation keys = table_open(relations().provider_keys, AccessShareLock);
   Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -220,7 +232,8 @@ static std::string_view find_provider(const keypool::KeyId &id) {
   systable_endscan(scan);
   UnregisterSnapshot(snapshot);
   table_close(keys, AccessShareLock);
-  return provider;
+  bool valid = call_core([&] { return keypool::CheckProviderName(provider); }).ok();
+  return valid ? provider : std::string_view();
 }
 
 KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state) {
@@ -229,7 +242,8 @@ KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relati
     KeyReference found = cached_key(id);
     if (found.key == nullptr) {
       std::string_view provider = find_provider(id);
-      if (!provider.empty()) load_pool(provider);
+      // A pool that is known and lacks the key would lack it again.
+      if (!provider.empty() && cached_pool(provider) == nullptr) load_pool(provider);
       found = cached_key(id);
     }
     *state = state_store_open(mode);

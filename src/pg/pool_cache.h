@@ -17,7 +17,7 @@
 #include "core/window.h"
 
 // Whether a secret has been seen to open with the keyring that is loaded.
-enum class Opens : uint8 { kUnknown, kYes, kNo };
+enum class Opens : uint8 { kUnknown, kYes, kMissingMasterKey, kNo };
 
 struct PoolKey {
   ItemPointerData address;  // of its state
@@ -55,8 +55,9 @@ struct KeyReference {
 // The key with this id, likewise. Raises KP404 if there is none.
 KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state);
 
-// Forgets everything: an address turned out to hold another key.
-void pool_cache_drop(void);
+// For a caller that found another key, or none, at the address of a key: forgets everything, so that it can try again.
+// `attempt` counts from 0; after too many in a row this raises XX001.
+void pool_cache_retry(int attempt);
 
 // A pool of copies, in the current memory context, of those keys that were switched off until a time that is now past,
 // all active. Null if there are none.

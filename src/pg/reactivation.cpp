@@ -3,6 +3,7 @@
 
 #include "pg/clock.h"
 #include "pg/owner_query.h"
+#include "pg/relations.h"
 
 static const char *const kReactivate =
     "WITH returning_key AS MATERIALIZED ("
@@ -12,7 +13,13 @@ static const char *const kReactivate =
     " UPDATE keypool.provider_keys k SET is_active = true, inactive_until = NULL"
     " FROM returning_key r WHERE k.id OPERATOR(pg_catalog.=) r.id";
 
-void reactivate_keys(std::string_view provider, keypool::TimeUs now) {
+// A snapshot of before may not see the keys as they are, or fail for it.
+static bool may_update(void) {
+  return !IsolationUsesXactSnapshot() && ConditionalLockRelationOid(relations().provider_keys, RowExclusiveLock);
+}
+
+void try_to_reactivate_keys(std::string_view provider, keypool::TimeUs now) {
+  if (!may_update()) return;
   QueryArguments arguments;
   arguments.Add(TEXTOID, PointerGetDatum(cstring_to_text_with_len(provider.data(), static_cast<int>(provider.size()))));
   arguments.Add(TIMESTAMPTZOID, TimestampTzGetDatum(clock_to_timestamptz(now)));

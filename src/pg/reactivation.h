@@ -8,5 +8,6 @@
 #include "core/key_state.h"
 
 // Switches on those inactive keys of a provider whose inactive_until has passed. An ordinary UPDATE, except that it
-// never waits: a row that another session has locked is left alone.
-void reactivate_keys(std::string_view provider, keypool::TimeUs now);
+// never waits and never fails for what others do: a row that another session has locked is left alone, and so are all
+// of them while the table is locked, or in a transaction whose snapshot is older than the statement.
+void try_to_reactivate_keys(std::string_view provider, keypool::TimeUs now);

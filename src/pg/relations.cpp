@@ -55,6 +55,34 @@ Oid relations_owner(void) {
   return owner;
 }
 
+static void check_columns(TupleDesc columns, const char *table, const Oid *types, int count) {
+  bool same = columns->natts == count;
+  for (int i = 0; same && i < count; ++i) {
+    Form_pg_attribute column = TupleDescAttr(columns, i);
+    same = !column->attisdropped && column->atttypid == types[i];
+  }
+  if (!same)
+    ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+            errmsg("keypool.%s does not have the columns that keypool gave it", table),
+            errhint("Undo the ALTER TABLE."));
+}
+
+void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
+                            bool (&nulls)[kKeysColumns]) {
+  static const Oid kTypes[] = {UUIDOID, TEXTOID, TEXTOID,        TEXTOID,        INT4OID,       INT8OID,
+                               INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+  static_assert(lengthof(kTypes) == kKeysColumns);
+  check_columns(columns, "provider_keys", kTypes, kKeysColumns);
+  heap_deform_tuple(row, columns, values, nulls);
+}
+
+void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]) {
+  static const Oid kTypes[] = {REGROLEOID, TEXTOID, TEXTOID};
+  static_assert(lengthof(kTypes) == kGrantsColumns);
+  check_columns(columns, "grants", kTypes, kGrantsColumns);
+  heap_deform_tuple(row, columns, values, nulls);
+}
+
 uint64 relations_version(void) {
   AcceptInvalidationMessages();
   return version;

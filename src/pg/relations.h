@@ -25,6 +25,12 @@ enum KeyStateColumn : AttrNumber { kStateKeyId = 1, kStateState };
 // Columns of keypool.grants, in order.
 enum GrantsColumn : AttrNumber { kGrantsRole = 1, kGrantsRights, kGrantsProvider, kGrantsColumns = kGrantsProvider };
 
+// Takes a row of keypool.provider_keys or keypool.grants apart. Raises 42809 if the table has other columns than
+// keypool gave it.
+void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
+                            bool (&nulls)[kKeysColumns]);
+void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]);
+
 struct KeypoolRelations {
   Oid provider_keys;
   Oid provider_keys_by_id;     // its primary key

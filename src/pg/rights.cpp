@@ -52,7 +52,7 @@ static void load_grants(void) {
     if (grant_count == capacity) grants = static_cast<Grant *>(repalloc(grants, (capacity *= 2) * sizeof(Grant)));
     Datum values[kGrantsColumns];
     bool nulls[kGrantsColumns];
-    heap_deform_tuple(row, RelationGetDescr(relation), values, nulls);
+    read_grants_row(row, RelationGetDescr(relation), values, nulls);
     Grant *grant = &grants[grant_count++];
     grant->role = DatumGetObjectId(values[kGrantsRole - 1]);
     grant->right = right_of(text_view(DatumGetTextPP(values[kGrantsRights - 1])));

@@ -62,16 +62,21 @@ static void warn_unopened(const keypool::KeyId &id, const Status &status) {
 }
 
 // Whether a key's secret opens. Found out once per key and keyring, before the key is ever reserved: neither the stored
-// value nor the keyring can change without that being forgotten.
+// value nor the keyring can change without that being forgotten. Only the first key of a walk whose master key is
+// missing is tried again, to tell which master key that is; and that looks whether the keyring has it by now.
 static bool secret_opens(Pool *pool, uint32 index, Refusal *refusal) {
   PoolKey *key = &pool->keys[index];
   if (key->opens == Opens::kYes) return true;
-  Status status = fetch_secret(*pool, index);
+  bool known = key->opens == Opens::kNo || (key->opens == Opens::kMissingMasterKey && !refusal->problem.ok());
+  Status status;
+  if (!known) status = fetch_secret(*pool, index);
   opened_secret_wipe();
-  key->opens = status.ok() ? Opens::kYes : Opens::kNo;
-  if (status.ok()) return true;
+  bool missing = status.code == Code::kMissingMasterKey;
+  if (!known) key->opens = status.ok() ? Opens::kYes : missing ? Opens::kMissingMasterKey : Opens::kNo;
+  if (key->opens == Opens::kYes) return true;
   refusal->unopened = true;
-  if (status.code == Code::kMissingMasterKey && refusal->problem.ok()) refusal->problem = status;
+  if (known) return false;
+  if (missing) refusal->problem = status;
   if (status.code == Code::kInternal) report_status(status);
   warn_unopened(pool->candidates[index].id, status);
   return false;
@@ -122,7 +127,7 @@ static void note_blocked(const keypool::Admission &admission, Refusal *refusal) 
 
 // The outcome of walking a pool in its order.
 struct Walk {
-  enum Kind { kNone, kFound, kStale } kind;
+  enum Kind { kNone, kFound, kMoved, kOtherKeyring } kind;
   uint32 index;                      // kFound
   keypool::Reservation reservation;  // kFound and Effect::kGrant
 };
@@ -131,9 +136,12 @@ static Walk walk_pool(Relation state, Pool *pool, const Request &request, Refusa
   keypool::SelectionOrder *order = &pool->order;
   order->UnparkAll();  // an error may have interrupted the walk before
   while (!order->empty()) {
+    CHECK_FOR_INTERRUPTS();
     uint32 index = order->Top();
     const PoolKey &key = pool->keys[index];
-    if (!secret_opens(pool, index, refusal)) {
+    bool opens = secret_opens(pool, index, refusal);
+    if (pool->keyring_generation != master_keys_generation()) return {Walk::kOtherKeyring, 0, {}};
+    if (!opens) {
       order->ParkTop();
       continue;
     }
@@ -145,7 +153,7 @@ static Walk walk_pool(Relation state, Pool *pool, const Request &request, Refusa
     Look look = look_at(state, key, pool->candidates[index], request);
     switch (look.kind) {
       case Look::kGone:
-        return {Walk::kStale, 0, {}};
+        return {Walk::kMoved, 0, {}};
       case Look::kGrantedLater:
         order->CorrectTop(look.last_grant);
         break;
@@ -165,7 +173,6 @@ static Walk walk_pool(Relation state, Pool *pool, const Request &request, Refusa
 
 // Forgets which secrets open if another keyring was loaded since.
 static void match_keyring(Pool *pool) {
-  master_keys_check();
   if (pool->keyring_generation == master_keys_generation()) return;
   for (int i = 0; i < pool->count; ++i) pool->keys[i].opens = Opens::kUnknown;
   pool->keyring_generation = master_keys_generation();
@@ -186,7 +193,7 @@ static int64 wait_for_returning_key(const Pool &pool, TimeUs now) {
   int64 wait = kNoWait;
   for (int i = 0; i < pool.count; ++i) {
     TimeUs until = pool.keys[i].inactive_until;
-    if (until == 0) continue;
+    if (until == 0 || until == kNever) continue;
     int64 its_wait = milliseconds_until(until, now);
     if (wait == kNoWait || its_wait < wait) wait = its_wait;
   }
@@ -244,37 +251,38 @@ static Selection found(Relation state, Pool *pool, const Request &request, const
   return answer;
 }
 
+// Walks a pool, which may be null. A pool whose active keys are all gone, and others' time has come: those are walked,
+// also while another session is about to switch them on.
+static Walk walk_what_serves(Relation state, Pool **pool, const Request &request, Refusal *refusal) {
+  if (has_returning_key(*pool)) *pool = pool_of_returning_keys(**pool, clock_now());
+  if (*pool == nullptr) return {};
+  match_keyring(*pool);
+  return walk_pool(state, *pool, request, refusal);
+}
+
 // Chooses, and in Effect::kGrant reserves. The secret is the opened one of secrets.h.
 static Selection choose(const Request &request) {
   LOCKMODE lock_mode = request.effect == Effect::kGrant ? RowExclusiveLock : AccessShareLock;
-  bool reactivated = false;
-  for (;;) {
+  bool reactivated = request.effect == Effect::kPeek;
+  for (int attempt = 0;;) {
+    master_keys_check();  // before anything is locked: the command may take its time
     Relation state;
     Pool *pool = pool_cache_open_provider(request.provider, lock_mode, &state);
-    if (has_returning_key(pool)) {
-      if (request.effect == Effect::kPeek) {
-        pool = pool_of_returning_keys(*pool, clock_now());
-      } else if (!reactivated) {
-        state_store_close(state, lock_mode);
-        reactivate_keys(request.provider, clock_now());
-        reactivated = true;
-        continue;
-      }
-    }
-    Refusal refusal = {};
-    Walk walk = {};
-    if (pool != nullptr) {
-      match_keyring(pool);
-      walk = walk_pool(state, pool, request, &refusal);
-    }
-    if (walk.kind == Walk::kStale) {
+    if (!reactivated && has_returning_key(pool)) {
       state_store_close(state, lock_mode);
-      pool_cache_drop();
+      try_to_reactivate_keys(request.provider, clock_now());
+      reactivated = true;
       continue;
     }
-    Selection answer = walk.kind == Walk::kFound ? found(state, pool, request, walk) : refused(pool, refusal);
+    Refusal refusal = {};
+    Walk walk = walk_what_serves(state, &pool, request, &refusal);
+    if (walk.kind == Walk::kNone || walk.kind == Walk::kFound) {
+      Selection answer = walk.kind == Walk::kFound ? found(state, pool, request, walk) : refused(pool, refusal);
+      state_store_close(state, lock_mode);
+      return answer;
+    }
     state_store_close(state, lock_mode);
-    return answer;
+    if (walk.kind == Walk::kMoved) pool_cache_retry(attempt++);
   }
 }
 

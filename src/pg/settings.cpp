@@ -32,7 +32,7 @@ static bool check_test_now(char **value, void **extra, GucSource) {
   keypool::TimeUs time = 0;
   if (**value != '\0') {
     TimestampTz parsed;
-    if (!parse_time(*value, &parsed) || parsed < 0 || clock_from_timestamptz(parsed) >= kLatestTime) {
+    if (!parse_time(*value, &parsed) || parsed < 0 || clock_from_timestamptz(parsed) >= keypool::kLatestTime) {
       GUC_check_errdetail("It must be a time between 2000-01-01 and 2100-01-01, or empty.");
       return false;
     }

@@ -13,32 +13,61 @@
 using keypool::KeyId;
 using keypool::KeyState;
 using keypool::Reservation;
+using keypool::Status;
 using keypool::TimeUs;
 
-// Reads an optional lease; null if none was given. Raises KP404 for a key that is not there, 22023 if it is not this
-// key's.
-static const Reservation *argument_lease(FunctionCallInfo fcinfo, int number, const KeyId &key,
-                                         Reservation *reservation) {
-  if (PG_ARGISNULL(number)) return nullptr;
-  keypool::Status status = keypool::DecodeLease(key, PG_GETARG_INT64(number), clock_now(), reservation);
-  if (!status.ok()) {
-    key_access_check(key, Right::kUse);
-    report_status(status);
-  }
+// The lease that a call names, if it names one.
+struct GivenLease {
+  bool given;
+  int64 number;
+};
+
+static GivenLease argument_lease(FunctionCallInfo fcinfo, int number) {
+  if (PG_ARGISNULL(number)) return {};
+  return {true, PG_GETARG_INT64(number)};
+}
+
+// What a lease stands for; null if none was given. By the key's own clock, which may be ahead of the server's.
+static const Reservation *read_lease(const GivenLease &lease, const KeyId &id, const KeyState &state, TimeUs now,
+                                     Reservation *reservation, Status *status) {
+  if (!lease.given) return nullptr;
+  *status = keypool::DecodeLease(id, lease.number, keypool::KeyNow(state, now), reservation);
   return reservation;
 }
 
-// Changes a key's state for good.
-template <typename Change>
-static void change_state(const KeyId &id, Right right, Change change) {
-  for (;;) {
-    Relation state;
-    const PoolKey *key = key_access_open(id, right, RowExclusiveLock, &state);
-    bool changed = state_store_change(state, key->address, id, change);
-    state_store_close(state, RowExclusiveLock);
-    if (changed) return;
-    pool_cache_drop();
+// Settles in a key's state, for good: `settle` gets the state, the reservation or null, and the time. Raises KP404 for
+// a key that is not there, 22023 for a lease that is not its.
+template <typename Settle>
+static void settle_state(const KeyId &id, Right right, const GivenLease &lease, Settle settle) {
+  for (int attempt = 0;; ++attempt) {
+    Relation relation;
+    const PoolKey *key = key_access_open(id, right, RowExclusiveLock, &relation);
+    Status status;
+    StateChange result = state_store_change(relation, key->address, id, [&](KeyState *state) {
+      TimeUs now = clock_now();
+      Reservation granted;
+      const Reservation *reservation = read_lease(lease, id, *state, now, &granted, &status);
+      if (status.ok()) settle(state, reservation, now);
+      return status.ok();
+    });
+    state_store_close(relation, RowExclusiveLock);
+    report_status(status);
+    if (result == StateChange::kDone) return;
+    pool_cache_retry(attempt);
   }
+}
+
+// Gives a reservation back; false if the address no longer holds this key. Raises as settle_state.
+static bool try_release(Relation relation, const PoolKey &key, const KeyId &id, const GivenLease &lease) {
+  LockedState locked = state_store_lock(relation, key.address, id, BUFFER_LOCK_EXCLUSIVE);
+  if (locked.state == nullptr) return false;
+  TimeUs now = clock_now();
+  Reservation granted;
+  Status status;
+  read_lease(lease, id, *locked.state, now, &granted, &status);
+  state_store_unlock(locked, status.ok() && keypool::Release(locked.state, granted, now));
+  report_status(status);
+  return true;
 }
 
 static int64 argument_retry_after(FunctionCallInfo fcinfo, int number) {
@@ -54,10 +83,11 @@ PG_FUNCTION_INFO_V1(keypool_record);
 Datum keypool_record(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   int64 tokens = argument_tokens(fcinfo, 1);
-  Reservation reservation;
-  const Reservation *lease = argument_lease(fcinfo, 2, id, &reservation);
   report_if_read_only("keypool_record");
-  change_state(id, Right::kUse, [&](KeyState *state) { keypool::Record(state, lease, tokens, clock_now()); });
+  settle_state(id, Right::kUse, argument_lease(fcinfo, 2),
+               [&](KeyState *state, const Reservation *reservation, TimeUs now) {
+                 keypool::Record(state, reservation, tokens, now);
+               });
   PG_RETURN_VOID();
 }
 
@@ -65,18 +95,14 @@ PG_FUNCTION_INFO_V1(keypool_release);
 Datum keypool_release(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   argument_require(fcinfo, 1, "lease");
-  Reservation reservation;
-  argument_lease(fcinfo, 1, id, &reservation);
   report_if_read_only("keypool_release");
-  for (;;) {
-    Relation state;
-    const PoolKey *key = key_access_open(id, Right::kUse, RowExclusiveLock, &state);
-    LockedState locked = state_store_lock(state, key->address, id, BUFFER_LOCK_EXCLUSIVE);
-    bool there = locked.state != nullptr;
-    if (there) state_store_unlock(locked, keypool::Release(locked.state, reservation, clock_now()));
-    state_store_close(state, RowExclusiveLock);
-    if (there) PG_RETURN_VOID();
-    pool_cache_drop();
+  for (int attempt = 0;; ++attempt) {
+    Relation relation;
+    const PoolKey *key = key_access_open(id, Right::kUse, RowExclusiveLock, &relation);
+    bool done = try_release(relation, *key, id, argument_lease(fcinfo, 1));
+    state_store_close(relation, RowExclusiveLock);
+    if (done) PG_RETURN_VOID();
+    pool_cache_retry(attempt);
   }
 }
 
@@ -84,11 +110,12 @@ PG_FUNCTION_INFO_V1(keypool_mark_429);
 Datum keypool_mark_429(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   int64 seconds = argument_retry_after(fcinfo, 1);
-  Reservation reservation;
-  const Reservation *lease = argument_lease(fcinfo, 2, id, &reservation);
   report_if_read_only("keypool_mark_429");
   TimeUs until = 0;
-  change_state(id, Right::kUse, [&](KeyState *state) { until = keypool::Mark429(state, lease, seconds, clock_now()); });
+  settle_state(id, Right::kUse, argument_lease(fcinfo, 2),
+               [&](KeyState *state, const Reservation *reservation, TimeUs now) {
+                 until = keypool::Mark429(state, reservation, seconds, now);
+               });
   PG_RETURN_TIMESTAMPTZ(clock_to_timestamptz(until));
 }
 
@@ -96,7 +123,8 @@ PG_FUNCTION_INFO_V1(keypool_clear_cooldown);
 Datum keypool_clear_cooldown(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   report_if_read_only("keypool_clear_cooldown");
-  change_state(id, Right::kOperate, [](KeyState *state) { keypool::ClearCooldown(state); });
+  settle_state(id, Right::kOperate, {},
+               [](KeyState *state, const Reservation *, TimeUs) { keypool::ClearCooldown(state); });
   PG_RETURN_VOID();
 }
 

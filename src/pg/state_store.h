@@ -32,29 +32,35 @@ LockedState state_store_lock(Relation relation, const ItemPointerData &address, 
 // Ends it. `changed` says that the reserved half was changed: the page will be written some time, and no WAL is.
 void state_store_unlock(const LockedState &locked, bool changed);
 
+enum class StateChange { kDone, kRefused, kGone };
+
 // Changes a row, both halves, under generic WAL. While synchronous_commit is not off the transaction gets an id, so
-// that its COMMIT waits for the flush, as after nextval(). `change` is called once with the state, under the lock.
-// False if the address no longer holds this key: nothing was changed.
+// that its COMMIT waits for the flush, as after nextval(). `change` is called once with the state, under the lock; if
+// it returns false, it has refused, and whatever it did to the state is not done. kGone: the address no longer holds
+// this key.
 template <typename Change>
-bool state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, Change change);
+StateChange state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key,
+                               Change change);
 
 // Finds the state in a page, or null. The page must be locked.
 keypool::KeyState *state_store_in_page(Page page, OffsetNumber offset, const keypool::KeyId &key);
 
 template <typename Change>
-bool state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, Change change) {
+StateChange state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key,
+                               Change change) {
   if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF) GetTopTransactionId();
   Buffer buffer = ReadBuffer(relation, ItemPointerGetBlockNumber(&address));
   GenericXLogState *log = GenericXLogStart(relation);
   LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
   Page page = GenericXLogRegisterBuffer(log, buffer, 0);
   keypool::KeyState *state = state_store_in_page(page, ItemPointerGetOffsetNumber(&address), key);
-  if (state != nullptr) {
-    change(state);
+  StateChange result = state == nullptr ? StateChange::kGone
+                       : change(state)  ? StateChange::kDone
+                                        : StateChange::kRefused;
+  if (result == StateChange::kDone)
     GenericXLogFinish(log);
-  } else {
+  else
     GenericXLogAbort(log);
-  }
   UnlockReleaseBuffer(buffer);
-  return state != nullptr;
+  return result;
 }

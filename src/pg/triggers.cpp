@@ -37,12 +37,9 @@ struct NewRow {
 };
 
 static void read_row(HeapTuple tuple, TupleDesc columns, NewRow *row) {
-  if (columns->natts != kKeysColumns)
-    ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
-            errmsg("keypool.provider_keys does not have its %d columns", kKeysColumns));
   memset(row, 0, sizeof(*row));
   row->columns = columns;
-  heap_deform_tuple(tuple, columns, row->values, row->nulls);
+  read_provider_keys_row(tuple, columns, row->values, row->nulls);
 }
 
 // Raises if an UPDATE changes a column that never changes.
@@ -135,10 +132,12 @@ Datum keypool_before_state_change(PG_FUNCTION_ARGS) {
   return PointerGetDatum(trigger->tg_trigtuple);
 }
 
-// AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON keypool.grants FOR EACH STATEMENT
-PG_FUNCTION_INFO_V1(keypool_after_grant_change);
-Datum keypool_after_grant_change(PG_FUNCTION_ARGS) {
-  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.after_grant_change")->tg_relation);
+// FOR EACH STATEMENT on keypool.grants and keypool.key_state, after it; and on keypool.provider_keys, before it: a
+// statement that selects among rows that it has changed itself, and then fails, would else leave its session with a
+// cache of rows that never were, since no trigger runs after it.
+PG_FUNCTION_INFO_V1(keypool_tell_sessions);
+Datum keypool_tell_sessions(PG_FUNCTION_ARGS) {
+  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.tell_sessions")->tg_relation);
   return PointerGetDatum(nullptr);
 }
 

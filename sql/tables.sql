@@ -1,0 +1,79 @@
+-- The tables in other hands: what an owner can do to them by plain SQL gets a clear answer, and nothing breaks.
+SET keypool.test_now = '2026-01-01 12:00:00+00';
+INSERT INTO keypool.provider_keys (id, provider_id, key_value) VALUES
+  ('00000000-0000-8000-8000-000000000001', 'plain', 'sk-plain');
+\set key '00000000-0000-8000-8000-000000000001'
+SELECT status FROM keypool_try_select('plain');
+\set VERBOSITY sqlstate
+
+-- columns that keypool did not make
+BEGIN;
+ALTER TABLE keypool.provider_keys ADD COLUMN team text;
+SAVEPOINT altered;
+SELECT status FROM keypool_try_select('plain');
+ROLLBACK TO altered;
+SELECT id FROM keypool_list_keys('plain');
+ROLLBACK TO altered;
+INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('plain', 'sk-other');
+ROLLBACK;
+BEGIN;
+ALTER TABLE keypool.provider_keys ALTER COLUMN key_label TYPE integer USING 1;
+SELECT status FROM keypool_try_select('plain');
+ROLLBACK;
+BEGIN;
+CREATE ROLE regress_keypool_other;
+SELECT keypool_grant('regress_keypool_other', 'monitor', 'plain');
+ALTER TABLE keypool.grants ADD COLUMN since timestamptz;
+SET LOCAL ROLE regress_keypool_other;
+SELECT status FROM keypool_peek('plain');
+ROLLBACK;
+BEGIN;
+ALTER TABLE keypool.key_state ADD COLUMN note integer DEFAULT 0;
+SELECT keypool_add_key('wider', 'a', 'sk-a') IS NOT NULL AS added;
+SAVEPOINT added;
+SELECT status FROM keypool_try_select('wider');
+ROLLBACK TO added;
+SELECT keypool_record(id) FROM keypool_list_keys('wider');
+ROLLBACK;
+SELECT status FROM keypool_try_select('plain');
+
+-- a state that is removed, and one that no clock has
+DELETE FROM keypool.key_state WHERE key_id = :'key';
+SELECT status FROM keypool_try_select('plain');
+SELECT keypool_record(:'key', 1);
+SELECT healed, failed FROM keypool_heal();
+SELECT status FROM keypool_try_select('plain');
+SELECT '1 newest_second=4294967295'::keypool.state;
+SELECT '1 last_grant=9223372036854775807'::keypool.state;
+SELECT '1 second=4294967295/1/1'::keypool.state;
+SELECT '1 cooldown_until=9223372036854775807'::keypool.state;
+SELECT '1 newest_second=4102444800'::keypool.state;
+
+-- times without an end
+UPDATE keypool.provider_keys SET is_active = false, inactive_until = 'infinity' WHERE id = :'key';
+SELECT status, retry_after_ms FROM keypool_try_select('plain');
+SELECT status, retry_after_ms FROM keypool_peek('plain');
+SELECT cooldown_until FROM keypool_list_keys('plain');
+UPDATE keypool.provider_keys SET inactive_until = '294276-12-31 23:59:59+00' WHERE id = :'key';
+SELECT status, retry_after_ms FROM keypool_try_select('plain');
+UPDATE keypool.provider_keys SET inactive_until = '-infinity' WHERE id = :'key';
+SELECT status, retry_after_ms FROM keypool_try_select('plain');
+SELECT is_active, cooldown_until FROM keypool_list_keys('plain');
+
+-- a statement that selects among rows that it changes itself, and fails: nothing of it stays in its session's mind
+CREATE FUNCTION pg_temp.meddle(key uuid) RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+  CREATE TEMP TABLE IF NOT EXISTS touched (id uuid);
+  INSERT INTO touched VALUES (key);
+  IF (SELECT count(*) FROM touched) = 2 THEN
+    RAISE NOTICE 'priority %', (SELECT priority FROM keypool_peek('meddled'));
+    RAISE EXCEPTION 'changed my mind';
+  END IF;
+  RETURN 7;
+END $$;
+INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('meddled', 'sk-a'), ('meddled', 'sk-b');
+UPDATE keypool.provider_keys SET priority = pg_temp.meddle(id) WHERE provider_id = 'meddled';
+SELECT priority FROM keypool_peek('meddled');
+\set VERBOSITY default
+DELETE FROM keypool.provider_keys;
+RESET keypool.test_now;
