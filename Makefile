@@ -46,6 +46,7 @@ OBJS = \
 	src/core/keyring.o \
 	src/core/lease.o \
 	src/core/provider_name.o \
+	src/core/redaction.o \
 	src/core/registers.o \
 	src/core/selection_order.o \
 	src/core/status.o \
@@ -88,8 +89,11 @@ EXTRA_CLEAN = $(DATA_built) $(OBJS:.o=.d)
 REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/keypool%,$(wildcard sql/*.sql)))
 
 PG_CPPFLAGS = -I$(srcdir)/src
-# The last one is for clang++ beside a PostgreSQL that was built with gcc and hands on its warnings.
-PG_CXXFLAGS = -std=c++20 -Wno-register -MMD -MP -Wno-unknown-warning-option
+PG_CXXFLAGS = -std=c++20 -Wno-register -MMD -MP
+# A PostgreSQL that was built with gcc hands on gcc's warnings.
+ifneq ($(findstring clang,$(CXX)),)
+PG_CXXFLAGS += -Wno-unknown-warning-option
+endif
 SHLIB_LINK = -lcrypto
 override with_llvm = no
 

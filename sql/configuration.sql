@@ -46,9 +46,15 @@ SELECT count(*) FROM keypool.key_state;
 ROLLBACK;
 SELECT status, key_label FROM keypool_try_select('conf');
 
--- A key is moved to another row: it does not open there, and the others are served.
+-- A secret is moved to another row: refused; and if it is done behind the trigger's back, it does not open there, and the
+-- others are served.
 SELECT keypool_add_key('moved', 'thief', 'sk-marker-thief', 0) AS thief \gset
 SELECT keypool_add_key('moved', 'honest', 'sk-marker-honest', 1) AS honest \gset
+UPDATE keypool.provider_keys SET key_value = (SELECT key_value FROM keypool.provider_keys WHERE id = :'honest') WHERE id = :'thief';
+INSERT INTO keypool.provider_keys (id, provider_id, key_value) VALUES (:'thief', 'other', 'sk-marker-other')
+  ON CONFLICT (id) DO UPDATE SET key_value = EXCLUDED.key_value;
+SELECT key_label, key_value FROM keypool_select('moved');
+ALTER TABLE keypool.provider_keys DISABLE TRIGGER before_key_change;
 UPDATE keypool.provider_keys SET key_value = (SELECT key_value FROM keypool.provider_keys WHERE id = :'honest') WHERE id = :'thief';
 SET client_min_messages = error;
 SELECT key_label, key_value FROM keypool_select('moved');
@@ -66,11 +72,20 @@ SELECT status FROM keypool_try_select('moved');
 UPDATE keypool.provider_keys SET key_value = 'enc:v1:lost:' || repeat('A', 48) WHERE id = :'honest';
 SELECT status FROM keypool_try_select('moved');
 \echo :SQLSTATE
--- keypool_heal switches off what does not open, and leaves the rest.
+ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
+-- keypool_heal switches off what does not open, and leaves the rest, and those that only lack their master key.
 SELECT * FROM keypool_heal();
 SELECT * FROM keypool_heal();
 RESET client_min_messages;
 SELECT key_label, is_active FROM keypool_list_keys('moved') ORDER BY key_label;
+
+-- What only claims to be encrypted is no secret in clear, and no key either.
+INSERT INTO keypool.provider_keys (provider_id, key_label, key_value) VALUES ('moved', 'claims', 'enc:sk-marker-claims');
+SELECT key_value LIKE 'enc:v1:primary:%' AS sealed FROM keypool.provider_keys WHERE key_label = 'claims';
+SET client_min_messages = error;
+SELECT healed, failed FROM keypool_heal();
+RESET client_min_messages;
+SELECT is_active FROM keypool_list_keys('moved') WHERE key_label = 'claims';
 
 -- Lists never show a secret, and are what the service before showed as JSON.
 SELECT jsonb_object_keys(to_jsonb(k)) AS field FROM keypool_list_keys('conf') k WHERE key_label = 'one' ORDER BY 1;

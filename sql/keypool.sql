@@ -35,7 +35,8 @@ COMMENT ON TYPE keypool.state IS 'the counters of one key: what is recorded, and
 
 CREATE TABLE keypool.provider_keys (
 	id uuid CONSTRAINT provider_keys_pkey PRIMARY KEY,
-	provider_id text COLLATE pg_catalog."C" NOT NULL,
+	provider_id text COLLATE pg_catalog."C" NOT NULL
+		CONSTRAINT provider_id_length CHECK (pg_catalog.octet_length(provider_id) OPERATOR(pg_catalog.<=) 255),
 	key_label text,
 	key_value text NOT NULL,
 	priority integer NOT NULL DEFAULT 0,
@@ -79,6 +80,7 @@ CREATE TABLE keypool.grants (
 	provider_id text COLLATE pg_catalog."C",
 	CONSTRAINT grants_key UNIQUE NULLS NOT DISTINCT (role, rights, provider_id)
 );
+ALTER TABLE keypool.grants REPLICA IDENTITY FULL;
 REVOKE ALL ON TABLE keypool.grants FROM PUBLIC;
 
 COMMENT ON TABLE keypool.grants IS 'which role may reach which provider; kept by keypool_grant() and keypool_revoke()';
@@ -93,7 +95,8 @@ SELECT pg_catalog.pg_extension_config_dump('keypool.grants',
 	'WHERE role::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_roles)');
 
 --
--- Triggers. ALWAYS: no setting of a session, and no replication, may skip them.
+-- Triggers. ALWAYS: no setting of a session, and no replication, may skip them. What a change needs done is done for each row:
+-- logical replication fires no triggers of statements, but for TRUNCATE.
 --
 
 CREATE FUNCTION keypool.before_key_change() RETURNS trigger
@@ -116,6 +119,11 @@ CREATE FUNCTION keypool.tell_sessions() RETURNS trigger
 COMMENT ON FUNCTION keypool.tell_sessions() IS 'tells every session of the change';
 REVOKE ALL ON FUNCTION keypool.tell_sessions() FROM PUBLIC;
 
+CREATE FUNCTION keypool.before_grant_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_grant_change';
+COMMENT ON FUNCTION keypool.before_grant_change() IS 'lets nobody but the owner grant';
+REVOKE ALL ON FUNCTION keypool.before_grant_change() FROM PUBLIC;
+
 CREATE TRIGGER before_key_statement BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
 CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE ON keypool.provider_keys
@@ -132,9 +140,15 @@ CREATE TRIGGER before_state_update BEFORE UPDATE ON keypool.key_state
 CREATE TRIGGER after_state_statement AFTER INSERT OR DELETE ON keypool.key_state
 	FOR EACH STATEMENT WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
 	EXECUTE FUNCTION keypool.tell_sessions();
-CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON keypool.grants
+CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.grants
+	FOR EACH ROW EXECUTE FUNCTION keypool.tell_sessions();
+CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
+CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_grant_change();
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_statement;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change;
@@ -147,7 +161,9 @@ COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every se
 COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret';
 COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the state, and tells every session of the change';
 COMMENT ON TRIGGER after_key_truncate ON keypool.provider_keys IS 'removes the states, and tells every session of the change';
+COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';
 COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
+COMMENT ON TRIGGER after_grant_truncate ON keypool.grants IS 'tells every session of the change';
 COMMENT ON TRIGGER before_state_insert ON keypool.key_state IS 'lets a restored state replace the fresh one';
 COMMENT ON TRIGGER before_state_update ON keypool.key_state IS 'refuses UPDATE: states are changed in place';
 
@@ -312,3 +328,38 @@ CREATE FUNCTION @extschema@.keypool_doctor()
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_doctor';
 COMMENT ON FUNCTION @extschema@.keypool_doctor() IS 'what is not as it should be, and what to do about it';
 REVOKE ALL ON FUNCTION @extschema@.keypool_doctor() FROM PUBLIC;
+
+--
+-- Nobody has rights on any of this but by keypool_grant(): what default privileges gave is taken back.
+--
+
+DO $$
+DECLARE
+	given record;
+BEGIN
+	FOR given IN
+		SELECT pg_catalog.format('%s %s', objects.kind, objects.name) AS object, acl.grantee::pg_catalog.regrole AS grantee
+		FROM pg_catalog.pg_extension e
+		JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+			AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'
+		CROSS JOIN LATERAL (
+			SELECT 'ROUTINE' AS kind, p.oid::pg_catalog.regprocedure::text AS name, p.proacl AS acl, p.proowner AS owner
+			FROM pg_catalog.pg_proc p
+			WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid OPERATOR(pg_catalog.=) d.objid
+			UNION ALL
+			SELECT 'TABLE', c.oid::pg_catalog.regclass::text, c.relacl, c.relowner
+			FROM pg_catalog.pg_class c
+			WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid OPERATOR(pg_catalog.=) d.objid
+				AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'v']::"char"[])
+			UNION ALL
+			SELECT 'SCHEMA', pg_catalog.quote_ident(n.nspname), n.nspacl, n.nspowner
+			FROM pg_catalog.pg_namespace n
+			WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.oid OPERATOR(pg_catalog.=) d.objid
+		) objects
+		CROSS JOIN LATERAL pg_catalog.aclexplode(objects.acl) acl
+		WHERE e.extname OPERATOR(pg_catalog.=) 'keypool' AND acl.grantee OPERATOR(pg_catalog.<>) objects.owner
+			AND acl.grantee OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', given.object, given.grantee);
+	END LOOP;
+END $$;

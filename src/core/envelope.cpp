@@ -21,11 +21,12 @@ constexpr std::string_view kVersion = "v1";
 // The additional data of a sealed secret.
 class OwnerData {
  public:
+  // A provider whose name is too long, which no row should have, owns nothing that was ever sealed.
   OwnerData(std::string_view master_key_id, const SecretOwner &owner) {
     Append(kVersion);
     Append(master_key_id);
     Append({reinterpret_cast<const char *>(owner.id.bytes), sizeof(owner.id.bytes)});
-    Append(owner.provider);
+    Append(owner.provider.substr(0, kMaxProviderBytes));
   }
   const uint8_t *bytes() const { return bytes_; }
   int size() const { return static_cast<int>(size_); }
@@ -140,6 +141,7 @@ void ParseStored(std::string_view stored, uint8_t *buffer, StoredSecret *secret)
 
 Status Seal(const MasterKey &master_key, const uint8_t (&nonce)[kNonceBytes], const SecretOwner &owner,
             std::string_view secret, char *out, size_t *size) noexcept {
+  if (!IsMasterKeyId(master_key.id)) return Failure(Code::kInternal, "the master key has no name");
   if (secret.empty()) return Failure(Code::kInvalidArgument, "key_value must not be empty");
   if (secret.size() > kMaxSecretBytes)
     return Failure(Code::kInvalidArgument, "key_value must not be longer than %zu bytes", kMaxSecretBytes);

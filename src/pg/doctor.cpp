@@ -1,10 +1,17 @@
 // doctor.cpp - keypool_doctor: what is not as it should be, and what to do about it.
 #include "pg/postgres_api.h"
 
+extern "C" {
+#include "catalog/pg_class.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+}
+
 #include "pg/arguments.h"
 #include "pg/key_ids.h"
 #include "pg/master_keys.h"
 #include "pg/owner_query.h"
+#include "pg/relations.h"
 #include "pg/rights.h"
 #include "pg/secrets.h"
 
@@ -95,6 +102,44 @@ static void check_logging(ReturnSetInfo *result) {
             "logs bind parameters of statements that fail: set log_parameter_max_length_on_error = 0");
 }
 
+// Whether every trigger that keypool made fires for whoever changes the table. pg_dump --disable-triggers leaves them
+// so that replication skips them.
+static bool fire_always(Oid table) {
+  Relation relation = table_open(table, AccessShareLock);
+  const TriggerDesc *triggers = relation->trigdesc;
+  bool always = triggers != nullptr;
+  for (int i = 0; always && i < triggers->numtriggers; ++i)
+    always = triggers->triggers[i].tgisinternal || triggers->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS;
+  table_close(relation, AccessShareLock);
+  return always;
+}
+
+// Whether nobody but its owner was granted anything on a table.
+static bool is_closed(Oid table) {
+  HeapTuple row = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+  if (!HeapTupleIsValid(row)) elog(ERROR, "cache lookup failed for relation %u", table);
+  bool is_null;
+  Datum acl = SysCacheGetAttr(RELOID, row, Anum_pg_class_relacl, &is_null);
+  bool closed = true;
+  if (!is_null) {
+    const Acl *rights = DatumGetAclP(acl);
+    for (int i = 0; i < ACL_NUM(rights); ++i)
+      closed = closed && ACL_DAT(rights)[i].ai_grantee == reinterpret_cast<Form_pg_class>(GETSTRUCT(row))->relowner;
+  }
+  ReleaseSysCache(row);
+  return closed;
+}
+
+static void check_tables(ReturnSetInfo *result) {
+  const KeypoolRelations tables = relations();
+  put_check(result, "triggers",
+            fire_always(tables.provider_keys) && fire_always(tables.key_state) && fire_always(tables.grants),
+            "a trigger of keypool's tables is off, or replication skips it: ALTER TABLE ... ENABLE ALWAYS TRIGGER");
+  put_check(result, "tables closed",
+            is_closed(tables.provider_keys) && is_closed(tables.key_state) && is_closed(tables.grants),
+            "somebody was granted rights on keypool's tables: revoke them, and use keypool_grant()");
+}
+
 static void check_server(ReturnSetInfo *result) {
   bool local = setting_is("listen_addresses", "");
   put_check(result, "TLS", local || setting_is("ssl", "on"),
@@ -120,6 +165,7 @@ Datum keypool_doctor(PG_FUNCTION_ARGS) {
   check_keyring(result);
   check_secrets(result);
   check_logging(result);
+  check_tables(result);
   check_server(result);
   return Datum{0};
 }

@@ -36,12 +36,15 @@ static bool is_sealed_by_primary(const keypool::StoredSecret &stored) {
   return stored.form == keypool::SecretForm::kSealed && strcmp(stored.master_key_id, master_keys()->keys[0].id) == 0;
 }
 
-static void deactivate(const keypool::KeyId &id, const keypool::Status &status) {
+static void deactivate(const keypool::KeyId &id) {
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(id));
   owner_execute(kDeactivate, arguments);
-  ereport(WARNING, errmsg("keypool: key %s is switched off: %s",
-                          DatumGetCString(DirectFunctionCall1(uuid_out, key_id_datum(id))), status.message));
+}
+
+static void warn(const keypool::KeyId &id, const char *what, const keypool::Status &status) {
+  ereport(WARNING, errmsg("keypool: key %s %s: %s", DatumGetCString(DirectFunctionCall1(uuid_out, key_id_datum(id))),
+                          what, status.message));
 }
 
 static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text) {
@@ -49,8 +52,13 @@ static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view st
   keypool::ParseStored(stored_text, static_cast<uint8_t *>(palloc(stored_text.size() + 1)), &stored);
   keypool::Status status = open_secret(stored, owner);
   if (status.code == keypool::Code::kInternal) report_status(status);
+  if (status.code == keypool::Code::kMissingMasterKey) {
+    warn(owner.id, "stays sealed", status);  // and works again when the master key is back
+    return Healed::kFailed;
+  }
   if (!status.ok()) {
-    deactivate(owner.id, status);
+    deactivate(owner.id);
+    warn(owner.id, "is switched off", status);
     return Healed::kFailed;
   }
   text *sealed = is_sealed_by_primary(stored) ? nullptr : seal_secret(text_view(opened_secret()), owner);

@@ -52,11 +52,29 @@ static const char *const kNoWindows =
     "(SELECT NULL AS key_id, NULL AS window_minute, NULL::bigint AS request_count, NULL::bigint AS token_count"
     " WHERE false) AS none";
 
-static const char *relation_name(Oid relation) {
-  char *name = get_rel_name(relation);
-  if (name == nullptr)
-    ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relation));
-  return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), name);
+// Raises unless reading a table runs nobody's code: the caller may be a superuser, and the table anybody's.
+static void check_source(Relation source) {
+  char kind = source->rd_rel->relkind;
+  if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE && kind != RELKIND_FOREIGN_TABLE)
+    ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+            errmsg("\"%s\" is not a table", RelationGetRelationName(source)));
+  for (int i = 0; i < RelationGetNumberOfAttributes(source); ++i) {
+    Form_pg_attribute column = TupleDescAttr(RelationGetDescr(source), i);
+    if (!column->attisdropped && column->atttypid >= FirstNormalObjectId)
+      ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+              errmsg("column \"%s\" of \"%s\" is not of a type of PostgreSQL's own", NameStr(column->attname),
+                     RelationGetRelationName(source)));
+  }
+}
+
+// The name of a table to import, which is locked until the transaction's end.
+static const char *source_name(Oid table) {
+  Relation source = table_open(table, AccessShareLock);
+  check_source(source);
+  const char *name =
+      quote_qualified_identifier(get_namespace_name(RelationGetNamespace(source)), RelationGetRelationName(source));
+  table_close(source, NoLock);
+  return name;
 }
 
 static uint64 execute(const char *sql, int count, Datum value) {
@@ -82,8 +100,8 @@ Datum keypool_import(PG_FUNCTION_ARGS) {
   TupleDesc columns;
   if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
     elog(ERROR, "keypool_import must return a row");
-  const char *keys = relation_name(PG_GETARG_OID(0));
-  const char *windows = PG_ARGISNULL(1) ? kNoWindows : relation_name(PG_GETARG_OID(1));
+  const char *keys = source_name(PG_GETARG_OID(0));
+  const char *windows = PG_ARGISNULL(1) ? kNoWindows : source_name(PG_GETARG_OID(1));
   char *time_zone = text_to_cstring(PG_GETARG_TEXT_PP(2));
 
   int nest_level = NewGUCNestLevel();

@@ -2,6 +2,7 @@
 #include "pg/master_keys.h"
 
 #include <openssl/crypto.h>
+#include <sys/stat.h>
 
 #include "pg/door.h"
 #include "pg/private_file.h"
@@ -23,8 +24,9 @@ struct Source {
 
 static keypool::Keyring loaded;
 static uint32 generation = 1;
-static Status problem;
-static Source seen;
+static Status problem;         // why the source is of no use; ok if `loaded` is what it says
+static Status logged_problem;  // the last that was written to the log
+static Source seen;            // the source that `problem` speaks of
 static bool ever_checked = false;
 static TimestampTz checked_at = 0;
 
@@ -47,8 +49,7 @@ static Status read_keyring_file(const Source &file, char *buffer, size_t *size) 
   if (file.path[0] == '\0')
     return Failure(Code::kKeyring, "there is no master key: keypool.master_key_file is not set");
   if (file.error != 0) return Failure(Code::kKeyring, "%s cannot be read: %s", kWhat, strerror(file.error));
-  Status status = private_file_check(kWhat, file.attributes);
-  return status.ok() ? private_file_read(kWhat, file.path, buffer, size) : status;
+  return private_file_read(kWhat, file.path, buffer, size);
 }
 
 // Runs the command, which prints the keyring; a failed one counts for nothing, whatever it printed.
@@ -85,12 +86,17 @@ static Status load(const Source &source) {
 
 void master_keys_check_now(void) {
   Source source = identify();
+  bool unchanged = ever_checked && memcmp(&source, &seen, sizeof(source)) == 0;
   checked_at = GetCurrentTimestamp();
-  if (ever_checked && memcmp(&source, &seen, sizeof(source)) == 0) return;
+  if (unchanged && problem.ok()) return;
   ever_checked = true;
   seen = source;
+  // Stays so if loading raises.
+  problem = Failure(Code::kKeyring, "the keyring was not loaded");
   problem = load(source);
-  if (!problem.ok())
+  bool news = strcmp(problem.message, logged_problem.message) != 0;
+  logged_problem = problem;
+  if (news && !problem.ok())
     ereport(LOG, errmsg("keypool: %s", problem.message),
             source.command[0] != '\0' ? 0 : errdetail_log("The keyring is \"%s\".", source.path),
             loaded.count > 0 ? errhint("The keyring that was loaded before is still used to open secrets.") : 0);
@@ -109,5 +115,6 @@ const Status &master_keys_problem(void) { return problem; }
 const keypool::MasterKey *master_keys_primary(void) {
   master_keys_check_now();
   report_status(problem);
+  if (loaded.count == 0) elog(ERROR, "keypool: the keyring is empty");  // ParseKeyring lets none pass
   return &loaded.keys[0];
 }

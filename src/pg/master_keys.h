@@ -4,7 +4,8 @@
 // The file must be private (private_file.h). It is looked at again at most once a second, and at once where that
 // matters: before something is sealed, and when a secret names a key that is not there. A command is run once per
 // process, and again after each reload of the configuration. A source that has become unusable is logged and the last
-// good keyring goes on opening secrets, as a reload with a bad SSL key does; nothing is sealed until it is mended.
+// good keyring goes on opening secrets, as a reload with a bad SSL key does; nothing is sealed until it is mended. It
+// is tried again at each look, in case its trouble was passing.
 #pragma once
 
 #include "pg/postgres_api.h"

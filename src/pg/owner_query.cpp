@@ -8,7 +8,8 @@ uint64 owner_execute_connected(const char *sql, const QueryArguments &arguments)
   int context;
   GetUserIdAndSecContext(&user, &context);
   // An error leaves this to the abort of the transaction, which restores the user.
-  SetUserIdAndSecContext(relations_owner(), context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+  SetUserIdAndSecContext(relations_owner(),
+                         context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
   int result = SPI_execute_with_args(sql, arguments.count, const_cast<Oid *>(arguments.types),
                                      const_cast<Datum *>(arguments.values), arguments.nulls, false, 0);
   SetUserIdAndSecContext(user, context);

@@ -8,7 +8,8 @@ extern "C" {
 }
 
 #include <openssl/crypto.h>
-#include <sys/stat.h>
+
+#include <algorithm>
 
 #include "core/envelope.h"
 #include "pg/arguments.h"
@@ -22,6 +23,9 @@ static constexpr std::string_view kPublicHeader = "-----BEGIN PGP PUBLIC KEY BLO
 static constexpr std::string_view kPublicFooter = "-----END PGP PUBLIC KEY BLOCK-----";
 static constexpr std::string_view kSecretHeader = "-----BEGIN PGP PRIVATE KEY BLOCK-----";
 static constexpr std::string_view kSecretFooter = "-----END PGP PRIVATE KEY BLOCK-----";
+
+static constexpr int kSessionKeyPacket = 1;  // public-key encrypted session key
+static constexpr int kProtectedPacket = 18;  // symmetrically encrypted and integrity protected data
 
 // Twice what a secret of the greatest length needs. Bounds what a compressed message can grow to, too.
 static constexpr size_t kMaxMessage = 4 * keypool::kMaxSecretBytes;
@@ -51,14 +55,8 @@ static void wipe_key_file(void) {
 static std::string_view read_key_file(void) {
   static const char *const kWhat = "the OpenPGP key file";
   const char *path = keypool_pgp_secret_key_file;
-  struct stat attributes;
   if (path[0] == '\0') report_key_file("there is no OpenPGP key: keypool.pgp_secret_key_file is not set");
-  keypool::Status status;
-  if (stat(path, &attributes) != 0)
-    status = keypool::Failure(keypool::Code::kKeyring, "%s cannot be read: %s", kWhat, strerror(errno));
-  else
-    status = private_file_check(kWhat, attributes);
-  if (status.ok()) status = private_file_read(kWhat, path, key_file, &key_file_size);
+  keypool::Status status = private_file_read(kWhat, path, key_file, &key_file_size);
   if (!status.ok()) {
     wipe_key_file();
     report_key_file(status.message);
@@ -105,6 +103,35 @@ static text *make_wiped_text(std::string_view value) {
   return result;
 }
 
+// The tag of an OpenPGP packet (RFC 4880, section 4.2), and where the next one begins. False if it cannot be told.
+static bool next_packet(std::string_view *packets, int *tag) {
+  if (packets->size() < 2) return false;
+  auto byte = [&](size_t i) { return i < packets->size() ? static_cast<uint8_t>((*packets)[i]) : 0U; };
+  bool fresh = (byte(0) & 0x40) != 0;
+  int octets = 1 << (byte(0) & 3);  // of the length, in the old format
+  size_t header, body;
+  *tag = static_cast<int>(fresh ? byte(0) & 0x3f : (byte(0) >> 2) & 0x0f);
+  if (fresh && byte(1) < 192)
+    header = 2, body = byte(1);
+  else if (fresh && byte(1) < 224)
+    header = 3, body = ((byte(1) - 192) << 8) + byte(2) + 192;
+  else if (!fresh && octets < 4)
+    header = 1 + octets, body = octets == 1 ? byte(1) : byte(1) << 8 | byte(2);
+  else
+    return *tag != kSessionKeyPacket;  // of a length that only the message itself has
+  packets->remove_prefix(std::min(packets->size(), header + body));
+  return true;
+}
+
+// Whether a message is protected against changes: after the session keys comes a packet with an integrity check.
+static bool is_protected(std::string_view packets) {
+  int tag = 0;
+  do {
+    if (!next_packet(&packets, &tag)) return false;
+  } while (tag == kSessionKeyPacket);
+  return tag == kProtectedPacket;
+}
+
 static bytea *decrypt(std::string_view message, std::string_view secret_key) {
   const Oid armored[] = {TEXTOID};
   const Oid decrypted[] = {BYTEAOID, BYTEAOID};
@@ -113,6 +140,8 @@ static bytea *decrypt(std::string_view message, std::string_view secret_key) {
   Datum key = OidFunctionCall1(dearmor, PointerGetDatum(make_wiped_text(secret_key)));
   wipe_on_reset(VARDATA_ANY(DatumGetPointer(key)), VARSIZE_ANY_EXHDR(DatumGetPointer(key)));
   Datum packets = OidFunctionCall1(dearmor, PointerGetDatum(make_text(message)));
+  // pgcrypto opens messages without it, too.
+  if (!is_protected(text_view(DatumGetByteaPP(packets)))) elog(ERROR, "no integrity check");
   Datum opened = OidFunctionCall2(pub_decrypt, packets, key);
   wipe_on_reset(VARDATA_ANY(DatumGetPointer(opened)), VARSIZE_ANY_EXHDR(DatumGetPointer(opened)));
   return DatumGetByteaPP(opened);

@@ -2,13 +2,14 @@
 #include "pg/private_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using keypool::Code;
 using keypool::Failure;
 using keypool::Status;
 
-Status private_file_check(const char *what, const struct stat &attributes) {
+static Status check(const char *what, const struct stat &attributes) {
   if (!S_ISREG(attributes.st_mode)) return Failure(Code::kKeyring, "%s is not a regular file", what);
   if (attributes.st_uid != geteuid() && attributes.st_uid != 0)
     return Failure(Code::kKeyring, "%s must belong to the server's user or to root", what);
@@ -23,11 +24,18 @@ Status private_file_check(const char *what, const struct stat &attributes) {
 
 Status private_file_read(const char *what, const char *path, char *buffer, size_t *size) {
   *size = 0;
-  int file = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+  // Not to wait for a FIFO; and what is checked is what is read.
+  int file = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
   if (file < 0) return Failure(Code::kKeyring, "%s cannot be read: %s", what, strerror(errno));
-  ssize_t got = 0;
-  while (*size < kMaxPrivateFile && (got = read(file, buffer + *size, kMaxPrivateFile - *size)) > 0) *size += got;
+  struct stat attributes;
+  ssize_t got = fstat(file, &attributes);
   Status status;
+  if (got == 0) status = check(what, attributes);
+  while (got >= 0 && status.ok() && *size < kMaxPrivateFile) {
+    got = read(file, buffer + *size, kMaxPrivateFile - *size);
+    if (got <= 0) break;
+    *size += got;
+  }
   if (got < 0) status = Failure(Code::kKeyring, "%s cannot be read: %s", what, strerror(errno));
   CloseTransientFile(file);
   return status;

@@ -78,7 +78,7 @@ static bool includes(Right granted, Right wanted) {
   return granted == Right::kOperate || granted == wanted || wanted == Right::kPeek;
 }
 
-static bool is_owner(Oid user) {
+bool is_owner(Oid user) {
   if (superuser_arg(user)) return true;
   return has_privs_of_role(user, relations_owner());
 }
@@ -112,6 +112,7 @@ bool rights_allow(Right right, std::string_view provider) {
       provider == std::string_view(last_yes.provider, last_yes.size))
     return true;
   if (!has_right(user, right, provider)) return false;
+  if (provider.size() > sizeof(last_yes.provider)) return true;
   last_yes = {version, user, right, {}, provider.size()};
   memcpy(last_yes.provider, provider.data(), provider.size());
   return true;

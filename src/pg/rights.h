@@ -29,3 +29,6 @@ void rights_require_everywhere(Right right);
 uint64 rights_version(void);
 
 void rights_init(void);
+
+// Whether a role has all rights: a superuser, or one with the rights of the tables' owner.
+bool is_owner(Oid user);

@@ -77,8 +77,9 @@ static Status try_open(const keypool::StoredSecret &stored, const keypool::Secre
   if (!status.ok()) return status;
   bool is_text = opened_size > 0 && memchr(out, '\0', opened_size) == nullptr &&
                  pg_verifymbstr(out, static_cast<int>(opened_size), true);
-  if (is_text) return status;
+  if (is_text && !keypool::ClaimsEncryption({out, opened_size})) return status;
   opened_secret_wipe();
+  if (is_text) return keypool::Failure(Code::kNotAuthentic, "the secret is malformed");
   return keypool::Failure(Code::kNotAuthentic, "the secret is not text in the database's encoding");
 }
 

@@ -28,6 +28,13 @@ static bool parse_time(const char *text, TimestampTz *time) {
   return tm2timestamp(&tm, fraction, &tz, time) == 0;
 }
 
+// A longer one would be cut where it is used.
+static bool check_length(char **value, void **, GucSource) {
+  if (strlen(*value) < MAXPGPATH) return true;
+  GUC_check_errdetail("It must be shorter than %d bytes.", MAXPGPATH);
+  return false;
+}
+
 static bool check_test_now(char **value, void **extra, GucSource) {
   keypool::TimeUs time = 0;
   if (**value != '\0') {
@@ -49,14 +56,15 @@ static void assign_test_now(const char *, void *extra) { memcpy(&keypool_test_no
 void settings_init(void) {
   DefineCustomStringVariable("keypool.master_key_file", "File that holds the master keys.",
                              "One id:base64(32 bytes) a line; the first seals, all of them open.",
-                             &keypool_master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+                             &keypool_master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_length, nullptr,
+                             nullptr);
   DefineCustomStringVariable("keypool.master_key_command", "Command that prints the master keys.",
                              "Its output is read instead of keypool.master_key_file, and again after each reload.",
-                             &keypool_master_key_command, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr,
+                             &keypool_master_key_command, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_length, nullptr,
                              nullptr);
   DefineCustomStringVariable("keypool.pgp_secret_key_file", "File that holds the server's OpenPGP key.",
                              "The ASCII-armored secret key, and after it the public key.", &keypool_pgp_secret_key_file,
-                             "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+                             "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_length, nullptr, nullptr);
   DefineCustomIntVariable("keypool.default_cooldown", "Cooldown of a key after a 429 that says no time.", nullptr,
                           &keypool_default_cooldown, 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.max_cooldown", "Longest cooldown that a 429 can start.", nullptr,

@@ -1,6 +1,8 @@
 // triggers.cpp - what keeps keypool.provider_keys sealed, its states beside it, and every session's cache true.
 #include "pg/postgres_api.h"
 
+#include <initializer_list>
+
 #include "core/envelope.h"
 #include "core/provider_name.h"
 #include "pg/arguments.h"
@@ -9,14 +11,22 @@
 #include "pg/owner_query.h"
 #include "pg/relations.h"
 #include "pg/report.h"
+#include "pg/rights.h"
 #include "pg/secrets.h"
 #include "pg/statement_hiding.h"
 
-static TriggerData *trigger_data(FunctionCallInfo fcinfo, const char *function) {
-  if (!CALLED_AS_TRIGGER(fcinfo))
+// What a trigger function was called for. Raises if that is not what the install script made it for: whoever may
+// execute it could put it on a table of their own.
+static TriggerData *trigger_data(FunctionCallInfo fcinfo, const char *function, std::initializer_list<Oid> tables,
+                                 TriggerEvent timing) {
+  TriggerData *trigger = CALLED_AS_TRIGGER(fcinfo) ? reinterpret_cast<TriggerData *>(fcinfo->context) : nullptr;
+  bool known = false;
+  if (trigger != nullptr)
+    for (Oid table : tables) known = known || RelationGetRelid(trigger->tg_relation) == table;
+  if (!known || (trigger->tg_event & timing) != timing)
     ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("%s must be called as a trigger", function));
-  return reinterpret_cast<TriggerData *>(fcinfo->context);
+            errmsg("%s must be called by the trigger that keypool made", function));
+  return trigger;
 }
 
 // A row on its way into a table, with the columns that the trigger changes.
@@ -42,25 +52,50 @@ static void read_row(HeapTuple tuple, TupleDesc columns, NewRow *row) {
   read_provider_keys_row(tuple, columns, row->values, row->nulls);
 }
 
+static bool same_value(const NewRow &one, const NewRow &other, AttrNumber column) {
+  Form_pg_attribute attribute = TupleDescAttr(one.columns, column - 1);
+  return !one.is_null(column) && !other.is_null(column) &&
+         datum_image_eq(one.value(column), other.value(column), attribute->attbyval, attribute->attlen);
+}
+
 // Raises if an UPDATE changes a column that never changes.
 static void refuse_changed(const NewRow &old_row, const NewRow &new_row, AttrNumber column) {
-  Form_pg_attribute attribute = TupleDescAttr(new_row.columns, column - 1);
-  bool same = !new_row.is_null(column) &&
-              datum_image_eq(old_row.value(column), new_row.value(column), attribute->attbyval, attribute->attlen);
-  if (!same)
+  if (!same_value(old_row, new_row, column))
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("%s of a key cannot be changed", NameStr(attribute->attname)),
+            errmsg("%s of a key cannot be changed", NameStr(TupleDescAttr(new_row.columns, column - 1)->attname)),
             errhint("Add a new key, and delete this one."));
 }
 
-// Seals a plaintext secret; one that claims to be encrypted stays as it is, so that a restored or replicated row does.
-static void seal_value(NewRow *row) {
+// Raises if a stored secret may not come into this row. One in the old form is bound to no row, so whoever can write it
+// here could have taken it from anywhere. One that was sealed for another row would be lost here; it is looked at when
+// it is changed, and not when a row is restored, which the keyring may not be there for.
+static void check_stored(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner, bool update) {
+  if (stored.form == keypool::SecretForm::kLegacy && !is_owner(GetUserId()))
+    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            errmsg("only the owner of keypool may bring in secrets that an older service encrypted"));
+  if (stored.form != keypool::SecretForm::kSealed || !update) return;
+  keypool::Status status = open_secret(stored, owner);
+  opened_secret_wipe();
+  if (status.code == keypool::Code::kNotAuthentic)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("key_value was sealed for another key"));
+}
+
+// Seals a secret that is given in plaintext, or that only claims to be encrypted; a stored one stays as it is, so that
+// a restored or replicated row does.
+static void seal_value(NewRow *row, bool update) {
   if (row->is_null(kKeysValue)) return;  // the NOT NULL constraint refuses it
-  std::string_view secret = text_view(DatumGetTextPP(row->value(kKeysValue)));
-  if (keypool::ClaimsEncryption(secret)) return;
-  hide_running_statement();
+  std::string_view given = text_view(DatumGetTextPP(row->value(kKeysValue)));
   keypool::SecretOwner owner = {key_id_from_datum(row->value(kKeysId)), row->provider()};
-  row->Set(kKeysValue, PointerGetDatum(seal_given_secret(secret, owner)));
+  keypool::StoredSecret stored;
+  auto *payload = static_cast<uint8_t *>(palloc(given.size() + 1));
+  keypool::ParseStored(given, payload, &stored);
+  if (stored.form == keypool::SecretForm::kSealed || stored.form == keypool::SecretForm::kLegacy) {
+    check_stored(stored, owner, update);
+    return;
+  }
+  explicit_bzero(payload, given.size() + 1);
+  hide_running_statement();
+  row->Set(kKeysValue, PointerGetDatum(seal_given_secret(given, owner)));
 }
 
 extern "C" {
@@ -68,7 +103,8 @@ extern "C" {
 // BEFORE INSERT OR UPDATE ON keypool.provider_keys FOR EACH ROW
 PG_FUNCTION_INFO_V1(keypool_before_key_change);
 Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
-  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_key_change");
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_key_change", {relations().provider_keys},
+                                      TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
   TupleDesc columns = RelationGetDescr(trigger->tg_relation);
   bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
   HeapTuple tuple = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
@@ -76,25 +112,27 @@ Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
   read_row(tuple, columns, &row);
   if (row.is_null(kKeysProvider))
     ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("provider_id must not be null"));
+  bool secret_changed = true;
   if (update) {
     NewRow old_row;
     read_row(trigger->tg_trigtuple, columns, &old_row);
     refuse_changed(old_row, row, kKeysId);
     refuse_changed(old_row, row, kKeysProvider);
+    secret_changed = !same_value(old_row, row, kKeysValue);
     if (DatumGetTimestampTz(row.value(kKeysUpdatedAt)) == DatumGetTimestampTz(old_row.value(kKeysUpdatedAt)))
       row.Set(kKeysUpdatedAt, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
   } else {
     report_status(call_core([&] { return keypool::CheckProviderName(row.provider()); }));
     if (row.is_null(kKeysId)) row.Set(kKeysId, key_id_datum(new_key_id(row.provider())));
   }
-  seal_value(&row);
+  if (secret_changed) seal_value(&row, update);
   return PointerGetDatum(heap_modify_tuple(tuple, columns, row.values, row.nulls, row.changed));
 }
 
 // AFTER INSERT OR UPDATE OR DELETE ON keypool.provider_keys FOR EACH ROW, AFTER TRUNCATE FOR EACH STATEMENT
 PG_FUNCTION_INFO_V1(keypool_after_key_change);
 Datum keypool_after_key_change(PG_FUNCTION_ARGS) {
-  TriggerData *trigger = trigger_data(fcinfo, "keypool.after_key_change");
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.after_key_change", {relations().provider_keys}, 0);
   QueryArguments arguments;
   if (!TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)) {
     bool is_null;
@@ -117,7 +155,8 @@ Datum keypool_after_key_change(PG_FUNCTION_ARGS) {
 // restore) is waited for, so that the two cannot both make the row.
 PG_FUNCTION_INFO_V1(keypool_before_state_change);
 Datum keypool_before_state_change(PG_FUNCTION_ARGS) {
-  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_state_change");
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_state_change", {relations().key_state},
+                                      TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
     ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
             errmsg("keypool.key_state cannot be updated: it is changed in place by keypool's functions"));
@@ -132,13 +171,26 @@ Datum keypool_before_state_change(PG_FUNCTION_ARGS) {
   return PointerGetDatum(trigger->tg_trigtuple);
 }
 
-// FOR EACH STATEMENT on keypool.grants and keypool.key_state, after it; and on keypool.provider_keys, before it: a
+// After a change of keypool.grants, and of keypool.key_state by a statement; and before one of keypool.provider_keys: a
 // statement that selects among rows that it has changed itself, and then fails, would else leave its session with a
 // cache of rows that never were, since no trigger runs after it.
 PG_FUNCTION_INFO_V1(keypool_tell_sessions);
 Datum keypool_tell_sessions(PG_FUNCTION_ARGS) {
-  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.tell_sessions")->tg_relation);
+  const KeypoolRelations &tables = relations();
+  TriggerData *trigger =
+      trigger_data(fcinfo, "keypool.tell_sessions", {tables.grants, tables.key_state, tables.provider_keys}, 0);
+  CacheInvalidateRelcache(trigger->tg_relation);
   return PointerGetDatum(nullptr);
+}
+
+// BEFORE INSERT OR UPDATE ON keypool.grants FOR EACH ROW: a right on the table is no right to give rights.
+PG_FUNCTION_INFO_V1(keypool_before_grant_change);
+Datum keypool_before_grant_change(PG_FUNCTION_ARGS) {
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_grant_change", {relations().grants},
+                                      TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
+  if (!is_owner(GetUserId()))
+    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("only the owner of keypool may grant its rights"));
+  return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple);
 }
 
 }  // extern "C"

@@ -133,6 +133,41 @@ like(failure_of($node, q{SET ROLE app_one; SELECT key_value FROM keypool_select(
 is($node->safe_psql('restored', 'SELECT count(*) FROM keypool.grants'),
     $node->safe_psql('postgres', 'SELECT count(*) FROM keypool.grants'), 'all grants are restored');
 
+# Rights on the tables and on the trigger functions, given past keypool, open nothing.
+$node->safe_psql('postgres', q{
+    CREATE ROLE intruder;
+    GRANT USAGE ON SCHEMA keypool TO intruder;
+    GRANT ALL ON ALL TABLES IN SCHEMA keypool TO intruder;
+    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA keypool TO intruder;
+    GRANT EXECUTE ON FUNCTION keypool_select TO intruder;
+    CREATE SCHEMA lair AUTHORIZATION intruder;
+    INSERT INTO keypool.provider_keys (provider_id, key_label, key_value) VALUES ('two', 'old', 'enc:' || repeat('A', 60));
+});
+like(failure_of($node, q{SET ROLE intruder; INSERT INTO keypool.grants VALUES ('intruder', 'app', NULL)}), qr/42501: only the owner/,
+    'a right to write keypool.grants is no right to grant');
+like(failure_of($node, q{SET ROLE intruder; UPDATE keypool.grants SET role = 'intruder', provider_id = NULL}), qr/42501: only the owner/,
+    'nor one to change it');
+like(failure_of($node, q{SET ROLE intruder; SELECT * FROM keypool_select('two')}), qr/42501/, 'EXECUTE opens nothing');
+like(failure_of($node, q{SET ROLE intruder; INSERT INTO keypool.provider_keys (provider_id, key_value)
+    SELECT 'mine', key_value FROM keypool.provider_keys WHERE key_label = 'old'}), qr/42501: only the owner/,
+    'a secret of an older service, which is bound to no row, cannot be taken to another');
+for my $trap (
+    [ 'after_key_change',    'AFTER TRUNCATE',  'STATEMENT', 'TRUNCATE lair.own' ],
+    [ 'before_key_change',   'BEFORE INSERT',   'ROW',       'INSERT INTO lair.own VALUES (1,2,3,4,5,6,7,8,9,10,11)' ],
+    [ 'before_state_change', 'BEFORE INSERT',   'ROW',       'INSERT INTO lair.own VALUES (1)' ],
+    [ 'before_grant_change', 'BEFORE INSERT',   'ROW',       'INSERT INTO lair.own VALUES (1)' ],
+    [ 'tell_sessions',       'AFTER INSERT',    'STATEMENT', 'INSERT INTO lair.own VALUES (1)' ],
+) {
+    my ($function, $event, $level, $fire) = @$trap;
+    my $columns = join ', ', map { "c$_ bigint" } 1 .. 11;
+    like(failure_of($node, "SET ROLE intruder; CREATE TABLE lair.own ($columns); CREATE TRIGGER t $event ON lair.own FOR EACH $level"
+              . " EXECUTE FUNCTION keypool.$function(); $fire"), qr/39P01: keypool\.$function must be called by the trigger/,
+        "$function works on no other table");
+    $node->safe_psql('postgres', 'DROP TABLE lair.own');
+}
+cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM keypool.key_state'), '>', 0, 'and the states are still there');
+$node->safe_psql('postgres', q{DROP OWNED BY intruder; DROP ROLE intruder; DELETE FROM keypool.provider_keys WHERE key_label = 'old'});
+
 # Bad arguments.
 like(failure_of($node, q{SELECT keypool_grant('nobody', 'root')}), qr/^ERROR:  22023: rights must be/, 'unknown rights are refused');
 like(failure_of($node, q{SELECT keypool_grant('missing', 'app')}), qr/^ERROR:  42704/, 'an unknown role is refused');

@@ -81,7 +81,34 @@ drive(
     q{RESET statement_timeout},
     q{SELECT * FROM keypool_select('p', -1)}, q{SELECT * FROM keypool_select('nobody')},
     q{SELECT keypool_record('00000000-0000-8000-8000-00000000ffff')},
+    q{DO $$ BEGIN PERFORM keypool_add_key('p', 'a', 'sk-marker-query', nosuch); END $$},
+    q{DO $$ BEGIN EXECUTE format('SELECT keypool_add_key(%L, %L, %L, 1/0)', 'p', 'a', 'sk-marker-format'); END $$},
+    q{SELECT keypool_add_key('p', 'a', 'sk-marker-type', 'high')},
+    q{SELECT keypool_add_key('p', 'a', 'sk-marker-dollar'), $$sk-marker-dollar's$$, E'sk-marker-escape\'s'},
 )->close;
+
+# Those that seal nothing, in sessions that stay open: what the last of them was goes on being shown.
+push @sessions, map { drive($_) }
+  q{INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES (NULL, 'sk-marker-provider')},
+  q{UPDATE keypool.provider_keys SET key_value = 'sk-marker-nomatch' WHERE key_label = 'nobody'},
+  q{SET ROLE pg_monitor; INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('p', 'sk-marker-denied')},
+  q{INSERT INTO keypool.provider_keys (provider_id, key_label, key_value) VALUES ('p', 'claims', 'enc:sk-marker-claimed')},
+  q{SET auto_explain.log_level = warning; SELECT keypool_add_key('p', 'warned', 'sk-marker-warning')};
+
+# A deadlock, which shows the statement of the other session.
+{
+    my ($one, $two) = map { open_session($node) } 1, 2;
+    $_->ask(q{SET deadlock_timeout = '1h'}) for $one, $two;
+    $one->ask('CREATE TABLE other (id integer); BEGIN; LOCK TABLE other');
+    $two->ask('BEGIN; LOCK TABLE keypool.provider_keys IN SHARE MODE');
+    $one->{psql}->query_until(qr/waiting/, qq{\\echo waiting
+INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('p', 'sk-marker-deadlock');
+});
+    $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted});
+    $two->ask(q{SET deadlock_timeout = '10ms'});
+    like($two->failure('LOCK TABLE other'), qr/40P01/, 'there is a deadlock');
+    $_->ask('ROLLBACK') for $two, $one;
+}
 
 # COPY: one that works, one that breaks a constraint, one with a value that cannot be cast.
 for my $line ("sk-marker-copy\t1", "sk-marker-copied\t-1", "sk-marker-cast\tnumber") {
@@ -107,6 +134,8 @@ except psycopg2.Error as error:
 local $ENV{PGHOST} = $node->host;
 local $ENV{PGPORT} = $node->port;
 system_or_bail('/usr/bin/python3', '-c', $client);
+
+$other->ask(q{/* provider_keys */ SELECT 42 AS deed, 'constant'});
 
 # A session that had many secrets in its hands, but was given none: what a core file of it holds.
 my $worker = open_session($node);
@@ -137,7 +166,10 @@ sub markers_in { my ($text) = @_; my %found = map { $_ => 1 } $text =~ /sk-marke
 sub markers_below { my ($folder) = @_; return join ' ', files_with('sk-marker', $folder); }
 
 is(markers_in($statistics), '', 'no secret is in a statistics view, or was in pg_stat_activity');
-is(markers_in(slurp_file($node->logfile)), '', 'no secret is in the log, with all of it on');
+my $log = slurp_file($node->logfile);
+is(markers_in($log), '', 'no secret is in the log, with all of it on');
+like($log, qr/detected.*Process \d+: INSERT INTO keypool\.provider_keys .*'\*\*\*'/s, 'not even the other statement of a deadlock');
+like($log, qr{/\* provider_keys \*/ SELECT 42 AS deed, '\*\*\*'}, 'but what a statement does can be read there, whatever it names');
 is(markers_in(slurp_file($dump)), '', 'no secret is in a dump');
 is(markers_below($node->data_dir . "/$_"), '', "no secret is in $_") for qw(base pg_wal global);
 SKIP: {

@@ -80,6 +80,19 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_proc p JOIN pg_depend 
     WHERE e.extname = 'keypool' AND p.prosecdef}), '0', 'no function runs as its owner');
 like(failure_of($node, 'ALTER EXTENSION keypool SET SCHEMA evil', 'planted_after'), qr/0A000/, 'it cannot be moved to another schema');
 
+# Rights that PostgreSQL gives by default to what is made are not given to what keypool makes.
+my $generous = fresh_database('generous');
+$node->safe_psql($generous, q{
+    CREATE ROLE friend;
+    ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO friend;
+    ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO friend;
+    ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO friend;
+    CREATE EXTENSION keypool CASCADE});
+is($node->safe_psql($generous, q{
+    SELECT count(*) FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'keypool' AND d.deptype = 'e'
+    LEFT JOIN pg_proc p ON p.oid = d.objid LEFT JOIN pg_class c ON c.oid = d.objid LEFT JOIN pg_namespace n ON n.oid = d.objid
+    WHERE coalesce(p.proacl, c.relacl, n.nspacl)::text LIKE '%friend%'}), '0', 'default privileges open nothing of it');
+
 # Nothing is left.
 my $objects = q{SELECT count(*) FROM (SELECT oid FROM pg_class UNION ALL SELECT oid FROM pg_proc UNION ALL SELECT oid FROM pg_type
     UNION ALL SELECT oid FROM pg_namespace UNION ALL SELECT oid FROM pg_trigger UNION ALL SELECT oid FROM pg_constraint) o};

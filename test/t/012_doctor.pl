@@ -50,6 +50,14 @@ like(said('secrets sealed'), qr/^1 in the old form, 1 in plaintext: run SELECT \
 $node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE key_value LIKE 'enc:AAAA%'; SELECT keypool_heal()});
 is(said('secrets open') . said('secrets sealed'), 'okok', 'healed, all is well again');
 
+# The tables: triggers as a restore with --disable-triggers leaves them, and rights that were given past keypool.
+$node->safe_psql('postgres', 'ALTER TABLE keypool.provider_keys ENABLE TRIGGER after_key_change');
+like(said('triggers'), qr/ENABLE ALWAYS TRIGGER$/, 'a trigger that replication would skip is told');
+$node->safe_psql('postgres', 'ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change; GRANT SELECT ON keypool.key_state TO pg_monitor');
+like(said('tables closed'), qr/revoke them, and use keypool_grant/, 'a right on a table is told');
+$node->safe_psql('postgres', 'REVOKE SELECT ON keypool.key_state FROM pg_monitor');
+is(said('triggers') . said('tables closed'), 'okok', 'undone, all is well again');
+
 $node->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'\n");
 $node->restart;
 like(said('TLS'), qr/^the server listens on TCP without TLS/, 'TCP without TLS is told');
