@@ -6,6 +6,7 @@ use warnings FATAL => 'all';
 
 use Exporter 'import';
 use File::Spec;
+use List::Util qw(sum0);
 use MIME::Base64 qw(encode_base64);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -13,7 +14,7 @@ use Test::More ();
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(new_cluster keyring_of new_master_key write_keyring open_session failure_of crash children_of
-  files_with load_command rounds experiment);
+  files_with load_command begin_load end_load rounds experiment);
 
 # A node named $name, started, with a keyring of one master key "primary" and the extension in the database postgres.
 # $param{conf} is added to postgresql.conf, $param{init} goes to init(). With $param{stopped} it is not started.
@@ -139,6 +140,28 @@ sub experiment {
 sub load_command {
     my ($node, @options) = @_;
     return ('pgbench', '-n', '-h', $node->host, '-p', $node->port, @options, 'postgres');
+}
+
+# Starts a pgbench that runs a script against a node, and returns it: {errors} is what it complains of. With the option
+# -T it ends after that time, or when the server is gone. Every call that is acknowledged is logged on the clients' side.
+my $loads = 0;
+
+sub begin_load {
+    my ($node, $script, @options) = @_;
+    my $path = $node->basedir . '/load' . ++$loads;
+    append_to_file("$path.sql", "$script\n");
+    my %load = (path => $path, output => '', errors => '');
+    $load{run} = IPC::Run::start(
+        [ load_command($node, '-M', 'prepared', '-l', "--log-prefix=$path", '-f', "$path.sql", @options) ],
+        '>', \$load{output}, '2>', \$load{errors});
+    return \%load;
+}
+
+# Waits until a load has ended, by itself or because its server is gone, and returns how many calls were acknowledged.
+sub end_load {
+    my ($load) = @_;
+    $load->{run}->finish;
+    return sum0(map { scalar(my @lines = split /\n/, slurp_file($_)) } glob "$load->{path}.[0-9]*");
 }
 
 package KeypoolSession;
