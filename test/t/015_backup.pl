@@ -69,7 +69,7 @@ value(q{CREATE ROLE gateway; SELECT keypool_grant('gateway', 'app', 'pool')});
 my $running = begin_load($node, $load, '-c', 4, '-T', $seconds);
 sleep(0.3);
 my $before = total();
-$node->backup('under_load', backup_options => [ '--max-rate', int(40000 / $seconds) . 'k' ]);
+$node->backup('under_load', backup_options => [ '--max-rate', int(60000 / $seconds) . 'k' ]);
 my $after = total();
 sleep(0.1);
 my $busy_before = total();
