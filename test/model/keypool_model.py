@@ -152,6 +152,14 @@ class Key:
         self.cooldown_until = max(self.cooldown_until or 0, when + seconds * SECOND)
         return self.cooldown_until
 
+    # Drops what happened before a second. It must have left the window for good.
+    def forget_before(self, second):
+        self.open = [lease for lease in self.open if lease.second >= second]
+        self.granted_in = {s: n for s, n in self.granted_in.items() if s >= second}
+        self.reserved_tokens = {s: n for s, n in self.reserved_tokens.items() if s >= second}
+        self.requests = [s for s in self.requests if s >= second]
+        self.tokens = [(s, n) for s, n in self.tokens if s >= second]
+
     # What keypool_list_keys shows of it.
     def listed(self, clock):
         at = self.second(clock)

@@ -1,10 +1,8 @@
 # test_model.py - a long random history, compared step by step with the reference model.
 #
-# Needs a server with keypool (PGHOST, PGPORT, PGUSER, a superuser); makes a database of its own. Prints TAP. The seed of a run
-# that fails is printed; `--seed N` repeats it.
-import argparse
+# Makes a database of its own. Prints TAP. The steps are done in chunks, each on a new database and with a seed of its own,
+# which is printed; `--seed N --steps 100000` repeats the chunk with that seed.
 import collections
-import datetime
 import json
 import random
 import sys
@@ -12,13 +10,11 @@ import sys
 import psycopg2
 
 from keypool_model import Key, Model, Refused, SECOND
+from keypool_server import START, Tap, clock_text, connect_to_new, list_keys, micros, note_experiment, read_options, rounds
 
-START = 1_767_268_800 * SECOND  # 2026-01-01 12:00 UTC
+CHUNK = 100_000  # steps
 PROVIDERS = ("alpha", "beta", "gamma")
 TOKENS = (0, 0, 1, 10, 100, 100, 400, 999, 1000, 1001, 5000)
-LISTED = ("id", "priority", "is_active", "max_rpm", "max_tpm", "last_429_at", "cooldown_until", "total_requests",
-          "total_tokens", "last_used_at", "window_requests", "window_tokens", "open_reservations")
-TIMES = ("last_429_at", "cooldown_until", "last_used_at")
 MUST_HAPPEN = ("select ok", "select KP429", "select KP404", "select KP413", "try_select ok", "try_select limited",
                "try_select cooling", "try_select no_key", "try_select too_large", "peek ok", "peek limited",
                "record lease", "record used lease", "record old lease", "record none", "release open",
@@ -30,12 +26,8 @@ class Difference(Exception):
     pass
 
 
-def micros(time):
-    return None if time is None else round(time.timestamp() * SECOND)
-
-
 class History:
-    def __init__(self, connection, seed):
+    def __init__(self, connection, seed, seen):
         self.random = random.Random(seed)
         self.connection = connection
         self.cursor = connection.cursor()
@@ -45,7 +37,7 @@ class History:
         self.deleted = []
         self.serial = 0
         self.steps = collections.deque(maxlen=20)
-        self.seen = collections.Counter()
+        self.seen = seen      # how often each event happened
         self.set_clock(START)
         for provider in PROVIDERS:
             for _ in range(5):
@@ -69,8 +61,7 @@ class History:
 
     def set_clock(self, clock):
         self.clock = clock
-        time = datetime.datetime.fromtimestamp(clock // SECOND, datetime.timezone.utc)
-        self.run("SET keypool.test_now = %s", f"{time:%Y-%m-%d %H:%M:%S}.{clock % SECOND:06d}+00")
+        self.run("SET keypool.test_now = %s", clock_text(clock))
 
     def some_key(self):
         return self.random.choice(list(self.model.keys.values()))
@@ -251,12 +242,7 @@ class History:
     # -- the walk
 
     def compare_lists(self, provider):
-        self.cursor.execute(f"SELECT {', '.join(LISTED)} FROM keypool_list_keys(%s) ORDER BY id", (provider,))
-        got = [dict(zip(LISTED, row)) for row in self.cursor.fetchall()]
-        for row in got:
-            row["max_rpm"], row["max_tpm"] = row["max_rpm"] or None, row["max_tpm"] or None
-            for name in TIMES:
-                row[name] = micros(row[name])
+        got = list_keys(self.cursor, provider)
         expected = [key.listed(self.clock) for key in self.model.of(provider)]
         for theirs, ours in zip(expected, got):
             self.expect(f"list of {provider}", theirs, ours)
@@ -265,10 +251,7 @@ class History:
     def forget_the_old(self):
         horizon = min(key.second(self.clock) for key in self.model.keys.values()) - 600
         for key in self.model.keys.values():
-            key.open = [lease for lease in key.open if lease.second >= horizon]
-            key.requests = [second for second in key.requests if second >= horizon]
-            key.tokens = [(second, n) for second, n in key.tokens if second >= horizon]
-            key.reserved_tokens = {s: n for s, n in key.reserved_tokens.items() if s >= horizon}
+            key.forget_before(horizon)
 
     STEPS = {select: 50, record: 16, release: 5, mark_429: 2, clear_cooldown: 2, toggle: 3, switch_off: 0.3,
              switch_on: 0.3, delete: 0.4, add_key: 0.4, change_limits: 1, clock_forward: 14, clock_back: 0.6, usage: 1}
@@ -278,42 +261,41 @@ class History:
         self.compare_lists(action(self) or self.random.choice(PROVIDERS))
 
 
-def walk(connection, seed, steps):
-    history = History(connection, seed)
-    for number in range(steps):
-        try:
+# Walks so many steps on a new database. Answers how many were done, and whether all of them agreed with the model.
+def walk(seed, steps, seen):
+    print(f"# {steps} steps with seed {seed}", flush=True)
+    connection = connect_to_new("keypool_model")
+    history = History(connection, seed, seen)
+    try:
+        for number in range(steps):
             history.step()
-        except Difference as difference:
-            print(f"# seed {seed}, step {number}: {difference}\n# the last statements:")
-            for clock, sql, arguments in history.steps:
-                print(f"#   at {clock - START}: {sql} {arguments}")
-            return False, history.seen
-        if number % 500 == 0:
-            history.forget_the_old()
-    return True, history.seen
+            if number % 500 == 0:
+                history.forget_the_old()
+        return steps, True
+    except Difference as difference:
+        print(f"# seed {seed}, step {number}: {difference}\n# the last statements:")
+        for clock, sql, arguments in history.steps:
+            print(f"#   at {clock - START}: {sql} {arguments}")
+        return number + 1, False
+    finally:
+        connection.close()
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
-    options = parser.parse_args()
-    admin = psycopg2.connect(dbname="postgres")
-    admin.autocommit = True
-    admin.cursor().execute("DROP DATABASE IF EXISTS keypool_model")
-    admin.cursor().execute("CREATE DATABASE keypool_model")
-    connection = psycopg2.connect(dbname="keypool_model")
-    connection.autocommit = True
-    connection.cursor().execute("CREATE EXTENSION keypool CASCADE; SET timezone = 'UTC'")
-    print("1..2")
-    agrees, seen = walk(connection, options.seed, options.steps)
-    print(f"{'ok' if agrees else 'not ok'} 1 - {options.steps} random steps agree with the model (seed {options.seed})")
+    options = read_options(steps=rounds(CHUNK, 10 * CHUNK))
+    tap, seen, walked, differences = Tap(), collections.Counter(), 0, 0
+    for seed, before in enumerate(range(0, options.steps, CHUNK), options.seed):
+        steps, agree = walk(seed, min(CHUNK, options.steps - before), seen)
+        walked += steps
+        differences += not agree
+        tap.result(agree, f"random steps agree with the model (seed {seed})")
     missing = [event for event in MUST_HAPPEN if not seen[event]]
-    print(f"{'not ok' if missing and agrees else 'ok'} 2 - everything that can happen did")
+    tap.result(differences or not missing, "everything that can happen did")
     print(f"# {', '.join(f'{event}: {seen[event]}' for event in sorted(seen))}")
     if missing:
         print(f"# never: {', '.join(missing)}")
-    return 0 if agrees and not missing else 1
+    note_experiment("reference model, one session", f"{walked} steps", f"{differences} differences")
+    return tap.end()
 
 
 if __name__ == "__main__":
