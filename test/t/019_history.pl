@@ -1,4 +1,4 @@
-# 018_history.pl - what many clients were told, over more than a minute and while keys are changed, is checked afterwards from
+# 019_history.pl - what many clients were told, over more than a minute and while keys are changed, is checked afterwards from
 # their logs by a program that shares no code with keypool.
 
 use strict;
