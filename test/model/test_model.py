@@ -188,14 +188,14 @@ class History:
         provider = self.random.choice(PROVIDERS)
         for key in self.model.of(provider):
             seconds = self.random.choice((None, 20, 60))
-            self.run("SELECT keypool_toggle_key(%s, false, %s)", key.id, seconds)
+            self.expect("switch off", ("",), self.run("SELECT keypool_toggle_key(%s, false, %s)::text", key.id, seconds))
             self.model.toggle(key.id, False, seconds, self.clock)
         return provider
 
     def switch_on(self):
         provider = self.random.choice(PROVIDERS)
         for key in self.model.of(provider):
-            self.run("SELECT keypool_toggle_key(%s, true)", key.id)
+            self.expect("switch on", ("",), self.run("SELECT keypool_toggle_key(%s, true)::text", key.id))
             self.model.toggle(key.id, True, None, self.clock)
         return provider
 
@@ -216,8 +216,9 @@ class History:
         key = self.some_key()
         key.max_rpm, key.max_tpm = self.limits()
         key.priority = self.random.choice((0, 0, 1))
-        self.run("UPDATE keypool.provider_keys SET max_rpm = %s, max_tpm = %s, priority = %s WHERE id = %s",
-                 key.max_rpm, key.max_tpm or None, key.priority, key.id)
+        got = self.run("UPDATE keypool.provider_keys SET max_rpm = %s, max_tpm = %s, priority = %s WHERE id = %s",
+                       key.max_rpm, key.max_tpm or None, key.priority, key.id)
+        self.expect("limits", None, got)
         self.note("limits")
         return key.provider
 
