@@ -66,6 +66,8 @@ is(sum(@counts), 40 * $sessions, 'keys without a limit serve every call');
 cmp_ok(max(@counts) - min(@counts), '<=', 1, 'equal keys are granted equally often over all sessions')
   or diag("grants per key: @counts");
 
+experiment('64 sessions on 10 equal keys', sum(@counts) . ' grants', max(@counts) - min(@counts) . ' between the most and the least');
+
 # A trickle beside all that follows, so that the window moves while it is full.
 my $trickle = IPC::Run::start([ load_command($node, '-c', 4, '-M', 'prepared', '-R', 12, '-T', 66, '-f', script('slow')) ],
     '>', \my $output, '2>', \my $errors);

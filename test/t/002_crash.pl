@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $rounds  = 4;
+my $rounds  = rounds(4, 50);
 my $clients = 8;
 my $node    = new_cluster('crash');
 my $folder  = $node->basedir;
@@ -69,9 +69,9 @@ for my $round (1 .. $rounds) {
     my $before = recorded();
     my @running = map { start_load($round, $_, $clients / @loads, '-T', 60) } @loads;
     # A checkpoint at a moment of its own each time: before it the whole page is in the log, after it only changes.
-    sleep(0.15 + 0.1 * $round);
+    sleep(0.15 + rand 0.5);
     $node->safe_psql('postgres', 'CHECKPOINT') if $round > 1;
-    sleep(0.4 + 0.13 * $round);
+    sleep(0.3 + rand 1.2);
     crash($node);
     my %said = map { $_->{name} => acknowledged($_) } @running;
     $node->start;
@@ -95,6 +95,13 @@ is(value(q{SELECT string_agg(key_label, ' ') FROM keypool_list_keys() k WHERE ke
 is(value(q{SELECT bool_and(window_requests <= total_requests + 100 AND open_reservations BETWEEN 0 AND 100
                            AND window_tokens BETWEEN 0 AND total_tokens + 100 * 500) FROM keypool_list_keys()}),
     't', 'no window is nonsense after crashes');
+
+value('CREATE EXTENSION amcheck');
+is(value(q{SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, verify_heapam(c.oid)
+           WHERE n.nspname = 'keypool' AND c.relkind = 'r'}), '0', 'the tables are sound after crashes');
+is(value(q{SELECT count(bt_index_check(c.oid, true)) > 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = 'keypool' AND c.relkind = 'i'}), 't', 'and so are the indexes');
+experiment('kill -9 of the whole server under load', "$rounds times, $total calls", scalar(@lost) . ' loads with losses, ' . scalar(@torn) . ' torn');
 
 # One client that had stopped before the crash: nothing in flight, so nothing may differ. Its window and a cooldown too.
 my $stopped = add_key('stopped', ', max_rpm => 40');

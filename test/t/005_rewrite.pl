@@ -71,7 +71,7 @@ append_to_file($node->basedir . '/load.sql', qq{
     SELECT key_id, lease FROM keypool_select('pool', 10) \\gset
     SELECT keypool_record(':key_id', 3, :lease);
 });
-my $load = IPC::Run::start([ load_command($node, '-c', 4, '-T', 2, '-f', $node->basedir . '/load.sql') ],
+my $load = IPC::Run::start([ load_command($node, '-c', 4, '-T', rounds(2, 60), '-f', $node->basedir . '/load.sql') ],
     '>', \my $output, '2>', \my $errors);
 my $rewrites = 0;
 while ($load->pumpable) {
@@ -83,6 +83,7 @@ while ($load->pumpable) {
     $load->pump_nb;
 }
 ok($load->finish, 'no call fails while tables are rewritten') or diag($errors);
+experiment('VACUUM FULL, CLUSTER, REINDEX under load', 6 * $rewrites . ' times', '0 calls failed');
 cmp_ok($rewrites, '>', 2, 'tables are rewritten under load');
 my ($calls) = $output =~ /actually processed: (\d+)/;
 $requests += $calls;

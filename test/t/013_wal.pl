@@ -32,9 +32,13 @@ my $bytes = wal_of("SELECT count(keypool_record('$key', i)) FROM generate_series
 cmp_ok($bytes / 10000, '<', 200, 'a record writes less than 200 bytes') or diag($bytes / 10000);
 cmp_ok($bytes / 10000, '>', 20, 'and does write');
 
+# Many records.
+my $records = rounds(20_000, 1_000_000);
+$node->safe_psql('postgres', "SET synchronous_commit = off; SELECT count(keypool_record('$key', 1)) FROM generate_series(1, $records) i");
 is($node->safe_psql('postgres', q{SELECT pg_relation_size('keypool.key_state')}), 8192, 'the states take no more room');
 $node->safe_psql('postgres', 'VACUUM keypool.key_state');
 is($node->safe_psql('postgres', q{SELECT n_dead_tup + n_tup_upd FROM pg_stat_user_tables WHERE relname = 'key_state'}), 0,
     'and have no dead rows');
+experiment('records of one key', $records, '0 bytes grown, 0 dead rows');
 $node->stop;
 done_testing();
