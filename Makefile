@@ -1,17 +1,22 @@
 # Makefile - builds and installs keypool with PGXS; `make demo` shows it, `make check` tests it.
 
-ifneq ($(filter demo check check-matrix bench fuzz,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-matrix soak bench fuzz,$(MAKECMDGOALS)),)
 
 # The commands for a fresh machine. They install what is missing, build and install keypool, and run the rest beside a
 # throw-away cluster, as a user who may do that. PGXS may not be there yet, and has a target `check` of its own.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo check check-matrix bench fuzz installed
+.PHONY: demo check check-matrix soak bench fuzz installed
 demo: installed
 	@test/lib/unprivileged test/lib/with-cluster demo/run
 
 check: installed
 	@test/lib/unprivileged test/run
+
+# The same experiments at length, about an hour.
+soak: installed
+	@test/lib/install-dependencies sqlsmith
+	@test/lib/unprivileged test/soak
 
 # On every version of PostgreSQL that is supported, with both compilers.
 check-matrix:

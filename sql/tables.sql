@@ -49,6 +49,9 @@ SELECT '1 second=4294967295/1/1'::keypool.state;
 SELECT '1 cooldown_until=9223372036854775807'::keypool.state;
 SELECT '1 newest_second=4102444800'::keypool.state;
 
+INSERT INTO keypool.key_state VALUES (NULL, '1');
+INSERT INTO keypool.key_state VALUES (:'key', NULL);
+
 -- times without an end
 UPDATE keypool.provider_keys SET is_active = false, inactive_until = 'infinity' WHERE id = :'key';
 SELECT status, retry_after_ms FROM keypool_try_select('plain');

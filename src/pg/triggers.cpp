@@ -162,10 +162,9 @@ Datum keypool_before_state_change(PG_FUNCTION_ARGS) {
             errmsg("keypool.key_state cannot be updated: it is changed in place by keypool's functions"));
   LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
   bool is_null;
+  Datum key = heap_getattr(trigger->tg_trigtuple, kStateKeyId, RelationGetDescr(trigger->tg_relation), &is_null);
   QueryArguments arguments;
-  arguments.Add(UUIDOID,
-                heap_getattr(trigger->tg_trigtuple, kStateKeyId, RelationGetDescr(trigger->tg_relation), &is_null),
-                is_null);
+  arguments.Add(UUIDOID, key, is_null);
   owner_execute("DELETE FROM keypool.key_state WHERE key_id OPERATOR(pg_catalog.=) $1", arguments);
   CacheInvalidateRelcache(trigger->tg_relation);
   return PointerGetDatum(trigger->tg_trigtuple);
