@@ -87,6 +87,8 @@ OBJS = \
 	src/pg/statement_hiding.o \
 	src/pg/triggers.o
 
+# Released install scripts and the way from each to the next; the newest is built of sql/keypool.sql.
+DATA = sql/keypool--0.1.0.sql sql/keypool--0.1.0--0.2.0.sql
 DATA_built = sql/keypool--$(EXTVERSION).sql
 EXTRA_CLEAN = $(DATA_built) $(OBJS:.o=.d)
 

@@ -114,6 +114,11 @@ CREATE FUNCTION keypool.before_state_change() RETURNS trigger
 COMMENT ON FUNCTION keypool.before_state_change() IS 'lets a restored state replace the fresh one, and refuses UPDATE';
 REVOKE ALL ON FUNCTION keypool.before_state_change() FROM PUBLIC;
 
+CREATE FUNCTION keypool.after_grant_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_grant_change';
+COMMENT ON FUNCTION keypool.after_grant_change() IS 'tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.after_grant_change() FROM PUBLIC;
+
 CREATE FUNCTION keypool.tell_sessions() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_tell_sessions';
 COMMENT ON FUNCTION keypool.tell_sessions() IS 'tells every session of the change';
@@ -141,9 +146,9 @@ CREATE TRIGGER after_state_statement AFTER INSERT OR DELETE ON keypool.key_state
 	FOR EACH STATEMENT WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
 	EXECUTE FUNCTION keypool.tell_sessions();
 CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.grants
-	FOR EACH ROW EXECUTE FUNCTION keypool.tell_sessions();
+	FOR EACH ROW EXECUTE FUNCTION keypool.after_grant_change();
 CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
-	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
 CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_grant_change();
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;

@@ -170,15 +170,21 @@ Datum keypool_before_state_change(PG_FUNCTION_ARGS) {
   return PointerGetDatum(trigger->tg_trigtuple);
 }
 
-// After a change of keypool.grants, and of keypool.key_state by a statement; and before one of keypool.provider_keys: a
+// AFTER INSERT OR UPDATE OR DELETE ON keypool.grants FOR EACH ROW, AFTER TRUNCATE FOR EACH STATEMENT
+PG_FUNCTION_INFO_V1(keypool_after_grant_change);
+Datum keypool_after_grant_change(PG_FUNCTION_ARGS) {
+  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.after_grant_change", {relations().grants}, 0)->tg_relation);
+  return PointerGetDatum(nullptr);
+}
+
+// After a change of keypool.key_state by a statement, and before one of keypool.provider_keys: a
 // statement that selects among rows that it has changed itself, and then fails, would else leave its session with a
 // cache of rows that never were, since no trigger runs after it.
 PG_FUNCTION_INFO_V1(keypool_tell_sessions);
 Datum keypool_tell_sessions(PG_FUNCTION_ARGS) {
   const KeypoolRelations &tables = relations();
-  TriggerData *trigger =
-      trigger_data(fcinfo, "keypool.tell_sessions", {tables.grants, tables.key_state, tables.provider_keys}, 0);
-  CacheInvalidateRelcache(trigger->tg_relation);
+  CacheInvalidateRelcache(
+      trigger_data(fcinfo, "keypool.tell_sessions", {tables.key_state, tables.provider_keys}, 0)->tg_relation);
   return PointerGetDatum(nullptr);
 }
 

@@ -1,0 +1,39 @@
+-- keypool--0.1.0--0.2.0.sql - what ALTER EXTENSION keypool UPDATE changes from 0.1.0 to 0.2.0.
+\echo Use "ALTER EXTENSION keypool UPDATE TO '0.2.0'" to load this file. \quit
+
+ALTER TABLE keypool.provider_keys ADD CONSTRAINT provider_id_length
+	CHECK (pg_catalog.octet_length(provider_id) OPERATOR(pg_catalog.<=) 255);
+ALTER TABLE keypool.grants REPLICA IDENTITY FULL;
+
+CREATE FUNCTION keypool.tell_sessions() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_tell_sessions';
+COMMENT ON FUNCTION keypool.tell_sessions() IS 'tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.tell_sessions() FROM PUBLIC;
+
+CREATE FUNCTION keypool.before_grant_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_grant_change';
+COMMENT ON FUNCTION keypool.before_grant_change() IS 'lets nobody but the owner grant';
+REVOKE ALL ON FUNCTION keypool.before_grant_change() FROM PUBLIC;
+
+DROP TRIGGER after_grant_change ON keypool.grants;
+CREATE TRIGGER before_key_statement BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
+CREATE TRIGGER after_state_statement AFTER INSERT OR DELETE ON keypool.key_state
+	FOR EACH STATEMENT WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
+	EXECUTE FUNCTION keypool.tell_sessions();
+CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_grant_change();
+CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.grants
+	FOR EACH ROW EXECUTE FUNCTION keypool.after_grant_change();
+CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
+ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_statement;
+ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER after_state_statement;
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
+COMMENT ON TRIGGER before_key_statement ON keypool.provider_keys IS 'tells every session that a change begins';
+COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every session of the change';
+COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';
+COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
+COMMENT ON TRIGGER after_grant_truncate ON keypool.grants IS 'tells every session of the change';

@@ -1,0 +1,305 @@
+-- keypool--0.1.0.sql - what CREATE EXTENSION keypool VERSION '0.1.0' makes. Released: never changes.
+\echo Use "CREATE EXTENSION keypool" to load this file. \quit
+
+CREATE SCHEMA keypool;
+COMMENT ON SCHEMA keypool IS 'the tables, views and types of the extension keypool; its functions are keypool_*';
+
+--
+-- The state of a key
+--
+
+CREATE TYPE keypool.state;
+
+CREATE FUNCTION keypool.state_in(cstring) RETURNS keypool.state
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_in';
+COMMENT ON FUNCTION keypool.state_in(cstring) IS 'reads a state from a dump';
+REVOKE ALL ON FUNCTION keypool.state_in(cstring) FROM PUBLIC;
+
+CREATE FUNCTION keypool.state_out(keypool.state) RETURNS cstring
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_out';
+COMMENT ON FUNCTION keypool.state_out(keypool.state) IS 'writes a state for a dump';
+REVOKE ALL ON FUNCTION keypool.state_out(keypool.state) FROM PUBLIC;
+
+CREATE TYPE keypool.state (
+	INPUT = keypool.state_in,
+	OUTPUT = keypool.state_out,
+	INTERNALLENGTH = 3896,
+	ALIGNMENT = double,
+	STORAGE = plain
+);
+COMMENT ON TYPE keypool.state IS 'the counters of one key: what is recorded, and what is reserved';
+
+--
+-- Tables
+--
+
+CREATE TABLE keypool.provider_keys (
+	id uuid CONSTRAINT provider_keys_pkey PRIMARY KEY,
+	provider_id text COLLATE pg_catalog."C" NOT NULL,
+	key_label text,
+	key_value text NOT NULL,
+	priority integer NOT NULL DEFAULT 0,
+	max_rpm bigint CONSTRAINT max_rpm_not_negative CHECK (max_rpm OPERATOR(pg_catalog.>=) 0),
+	max_tpm bigint CONSTRAINT max_tpm_not_negative CHECK (max_tpm OPERATOR(pg_catalog.>=) 0),
+	is_active boolean NOT NULL DEFAULT true,
+	inactive_until timestamptz,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+CREATE INDEX provider_keys_order ON keypool.provider_keys (provider_id, priority, id);
+REVOKE ALL ON TABLE keypool.provider_keys FROM PUBLIC;
+
+COMMENT ON TABLE keypool.provider_keys IS 'the configuration of the keys; ordinary, transactional data';
+COMMENT ON COLUMN keypool.provider_keys.id IS 'made if it is not given; never changes';
+COMMENT ON COLUMN keypool.provider_keys.provider_id IS 'the pool that the key belongs to; never changes';
+COMMENT ON COLUMN keypool.provider_keys.key_label IS 'a name for people';
+COMMENT ON COLUMN keypool.provider_keys.key_value IS 'the secret, sealed before it is stored';
+COMMENT ON COLUMN keypool.provider_keys.priority IS 'lower is tried first';
+COMMENT ON COLUMN keypool.provider_keys.max_rpm IS 'requests in any 60 seconds; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.max_tpm IS 'tokens in any 60 seconds; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.is_active IS 'whether the key may be selected';
+COMMENT ON COLUMN keypool.provider_keys.inactive_until IS 'an inactive key may come back from here on; NULL: it stays off';
+COMMENT ON COLUMN keypool.provider_keys.created_at IS 'when it was added';
+COMMENT ON COLUMN keypool.provider_keys.updated_at IS 'when its configuration was last changed';
+
+CREATE TABLE keypool.key_state (
+	key_id uuid CONSTRAINT key_state_pkey PRIMARY KEY,
+	state keypool.state NOT NULL
+);
+REVOKE ALL ON TABLE keypool.key_state FROM PUBLIC;
+
+COMMENT ON TABLE keypool.key_state IS 'one row a key, changed in place by the functions; read it with keypool_list_keys() and keypool_usage()';
+COMMENT ON COLUMN keypool.key_state.key_id IS 'provider_keys.id';
+COMMENT ON COLUMN keypool.key_state.state IS 'the counters';
+
+CREATE TABLE keypool.grants (
+	role regrole NOT NULL,
+	rights text COLLATE pg_catalog."C" NOT NULL
+		CONSTRAINT known_rights CHECK (rights OPERATOR(pg_catalog.=) ANY (ARRAY['app', 'monitor', 'operator'])),
+	provider_id text COLLATE pg_catalog."C",
+	CONSTRAINT grants_key UNIQUE NULLS NOT DISTINCT (role, rights, provider_id)
+);
+REVOKE ALL ON TABLE keypool.grants FROM PUBLIC;
+
+COMMENT ON TABLE keypool.grants IS 'which role may reach which provider; kept by keypool_grant() and keypool_revoke()';
+COMMENT ON COLUMN keypool.grants.role IS 'the role';
+COMMENT ON COLUMN keypool.grants.rights IS 'app, monitor or operator';
+COMMENT ON COLUMN keypool.grants.provider_id IS 'the provider; NULL: all of them';
+
+SELECT pg_catalog.pg_extension_config_dump('keypool.provider_keys', '');
+SELECT pg_catalog.pg_extension_config_dump('keypool.key_state', '');
+-- A role that was dropped must not come back as another that has its number by then.
+SELECT pg_catalog.pg_extension_config_dump('keypool.grants',
+	'WHERE role::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_roles)');
+
+--
+-- Triggers. ALWAYS: no setting of a session, and no replication, may skip them.
+--
+
+CREATE FUNCTION keypool.before_key_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_key_change';
+COMMENT ON FUNCTION keypool.before_key_change() IS 'makes the id, checks the provider, seals the secret';
+REVOKE ALL ON FUNCTION keypool.before_key_change() FROM PUBLIC;
+
+CREATE FUNCTION keypool.after_key_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_key_change';
+COMMENT ON FUNCTION keypool.after_key_change() IS 'makes or removes the state, and tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.after_key_change() FROM PUBLIC;
+
+CREATE FUNCTION keypool.before_state_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_state_change';
+COMMENT ON FUNCTION keypool.before_state_change() IS 'lets a restored state replace the fresh one, and refuses UPDATE';
+REVOKE ALL ON FUNCTION keypool.before_state_change() FROM PUBLIC;
+
+CREATE FUNCTION keypool.after_grant_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_grant_change';
+COMMENT ON FUNCTION keypool.after_grant_change() IS 'tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.after_grant_change() FROM PUBLIC;
+
+CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE ON keypool.provider_keys
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_key_change();
+CREATE TRIGGER after_key_change AFTER INSERT OR UPDATE OR DELETE ON keypool.provider_keys
+	FOR EACH ROW EXECUTE FUNCTION keypool.after_key_change();
+CREATE TRIGGER after_key_truncate AFTER TRUNCATE ON keypool.provider_keys
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_key_change();
+CREATE TRIGGER before_state_insert BEFORE INSERT ON keypool.key_state
+	FOR EACH ROW WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
+	EXECUTE FUNCTION keypool.before_state_change();
+CREATE TRIGGER before_state_update BEFORE UPDATE ON keypool.key_state
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_state_change();
+CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON keypool.grants
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
+ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
+ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change;
+ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_truncate;
+ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_insert;
+ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_update;
+COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret';
+COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the state, and tells every session of the change';
+COMMENT ON TRIGGER after_key_truncate ON keypool.provider_keys IS 'removes the states, and tells every session of the change';
+COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
+COMMENT ON TRIGGER before_state_insert ON keypool.key_state IS 'lets a restored state replace the fresh one';
+COMMENT ON TRIGGER before_state_update ON keypool.key_state IS 'refuses UPDATE: states are changed in place';
+
+--
+-- Selecting
+--
+
+CREATE FUNCTION @extschema@.keypool_select(
+	provider text, tokens bigint DEFAULT 0,
+	OUT key_id uuid, OUT key_value text, OUT lease bigint, OUT key_label text, OUT priority integer,
+	OUT max_rpm bigint, OUT max_tpm bigint, OUT status text, OUT retry_after_ms bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_select';
+COMMENT ON FUNCTION @extschema@.keypool_select(text, bigint) IS 'hands out the best key of a provider, decrypted and reserved; raises KP429, KP404, KP413 or KP401 if there is none';
+REVOKE ALL ON FUNCTION @extschema@.keypool_select(text, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_try_select(
+	provider text, tokens bigint DEFAULT 0,
+	OUT key_id uuid, OUT key_value text, OUT lease bigint, OUT key_label text, OUT priority integer,
+	OUT max_rpm bigint, OUT max_tpm bigint, OUT status text, OUT retry_after_ms bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_try_select';
+COMMENT ON FUNCTION @extschema@.keypool_try_select(text, bigint) IS 'like keypool_select, but says in status and retry_after_ms why there is no key';
+REVOKE ALL ON FUNCTION @extschema@.keypool_try_select(text, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_peek(
+	provider text, tokens bigint DEFAULT 0,
+	OUT key_id uuid, OUT key_value text, OUT lease bigint, OUT key_label text, OUT priority integer,
+	OUT max_rpm bigint, OUT max_tpm bigint, OUT status text, OUT retry_after_ms bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_peek';
+COMMENT ON FUNCTION @extschema@.keypool_peek(text, bigint) IS 'what keypool_select would answer now, without the secret; changes nothing, works on a standby';
+REVOKE ALL ON FUNCTION @extschema@.keypool_peek(text, bigint) FROM PUBLIC;
+
+--
+-- Settling
+--
+
+CREATE FUNCTION @extschema@.keypool_record(key uuid, tokens bigint DEFAULT NULL, lease bigint DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_record';
+COMMENT ON FUNCTION @extschema@.keypool_record(uuid, bigint, bigint) IS 'records a request and the tokens that it used, and settles its reservation';
+REVOKE ALL ON FUNCTION @extschema@.keypool_record(uuid, bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_release(key uuid, lease bigint) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_release';
+COMMENT ON FUNCTION @extschema@.keypool_release(uuid, bigint) IS 'gives a reservation back: the request was never sent';
+REVOKE ALL ON FUNCTION @extschema@.keypool_release(uuid, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_mark_429(key uuid, retry_after_seconds integer DEFAULT NULL, lease bigint DEFAULT NULL)
+	RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_mark_429';
+COMMENT ON FUNCTION @extschema@.keypool_mark_429(uuid, integer, bigint) IS 'the provider answered 429: cools the key, and returns until when';
+REVOKE ALL ON FUNCTION @extschema@.keypool_mark_429(uuid, integer, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_clear_cooldown(key uuid) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_clear_cooldown';
+COMMENT ON FUNCTION @extschema@.keypool_clear_cooldown(uuid) IS 'ends the cooldown of a key';
+REVOKE ALL ON FUNCTION @extschema@.keypool_clear_cooldown(uuid) FROM PUBLIC;
+
+--
+-- Configuring
+--
+
+CREATE FUNCTION @extschema@.keypool_add_key(
+	provider text, key_label text, key_value text, priority integer DEFAULT 0,
+	max_rpm bigint DEFAULT NULL, max_tpm bigint DEFAULT NULL) RETURNS uuid
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_add_key';
+COMMENT ON FUNCTION @extschema@.keypool_add_key(text, text, text, integer, bigint, bigint) IS 'adds a key to a provider, and returns its id';
+REVOKE ALL ON FUNCTION @extschema@.keypool_add_key(text, text, text, integer, bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_toggle_key(key uuid, active boolean, for_seconds integer DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_toggle_key';
+COMMENT ON FUNCTION @extschema@.keypool_toggle_key(uuid, boolean, integer) IS 'switches a key on, off, or off for a time';
+REVOKE ALL ON FUNCTION @extschema@.keypool_toggle_key(uuid, boolean, integer) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_delete_key(key uuid) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_delete_key';
+COMMENT ON FUNCTION @extschema@.keypool_delete_key(uuid) IS 'removes a key and its state';
+REVOKE ALL ON FUNCTION @extschema@.keypool_delete_key(uuid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_heal(OUT healed bigint, OUT failed bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_heal';
+COMMENT ON FUNCTION @extschema@.keypool_heal() IS 'seals every secret under the primary master key; switches keys off whose secret cannot be decrypted';
+REVOKE ALL ON FUNCTION @extschema@.keypool_heal() FROM PUBLIC;
+
+CREATE PROCEDURE @extschema@.keypool_heal_in_batches(
+	batch_size integer DEFAULT 100, INOUT healed bigint DEFAULT NULL, INOUT failed bigint DEFAULT NULL)
+	LANGUAGE c AS 'MODULE_PATHNAME', 'keypool_heal_in_batches';
+COMMENT ON PROCEDURE @extschema@.keypool_heal_in_batches(integer, bigint, bigint) IS 'like keypool_heal, but commits after each batch: it may be stopped and started again';
+REVOKE ALL ON PROCEDURE @extschema@.keypool_heal_in_batches(integer, bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_public_key() RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_public_key';
+COMMENT ON FUNCTION @extschema@.keypool_public_key() IS 'the OpenPGP public key to encrypt secrets to, before they are added';
+REVOKE ALL ON FUNCTION @extschema@.keypool_public_key() FROM PUBLIC;
+
+--
+-- Rights
+--
+
+CREATE FUNCTION @extschema@.keypool_grant(role regrole, rights text, provider text DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_grant';
+COMMENT ON FUNCTION @extschema@.keypool_grant(regrole, text, text) IS 'gives a role the rights of app, monitor or operator, on one provider or on all';
+REVOKE ALL ON FUNCTION @extschema@.keypool_grant(regrole, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_revoke(role regrole, rights text, provider text DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_revoke';
+COMMENT ON FUNCTION @extschema@.keypool_revoke(regrole, text, text) IS 'takes back what keypool_grant gave';
+REVOKE ALL ON FUNCTION @extschema@.keypool_revoke(regrole, text, text) FROM PUBLIC;
+
+--
+-- Moving in
+--
+
+CREATE FUNCTION @extschema@.keypool_import(
+	keys regclass, windows regclass DEFAULT NULL, time_zone text DEFAULT 'UTC', OUT keys bigint, OUT windows bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_import';
+COMMENT ON FUNCTION @extschema@.keypool_import(regclass, regclass, text) IS 'takes over the tables provider_keys and key_usage_window of the service that keypool replaces';
+REVOKE ALL ON FUNCTION @extschema@.keypool_import(regclass, regclass, text) FROM PUBLIC;
+
+--
+-- Looking
+--
+
+CREATE FUNCTION @extschema@.keypool_list_keys(provider text DEFAULT NULL)
+	RETURNS TABLE (
+		id uuid, provider_id text, key_label text, priority integer, max_rpm bigint, max_tpm bigint,
+		is_active boolean, last_429_at timestamptz, cooldown_until timestamptz, total_requests bigint,
+		total_tokens bigint, created_at timestamptz, updated_at timestamptz, last_used_at timestamptz,
+		window_requests bigint, window_tokens bigint, open_reservations bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_list_keys';
+COMMENT ON FUNCTION @extschema@.keypool_list_keys(text) IS 'the keys of a provider, or all, with their state now and without their secrets';
+REVOKE ALL ON FUNCTION @extschema@.keypool_list_keys(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_usage(key uuid, minutes integer DEFAULT 60)
+	RETURNS TABLE (
+		key_id uuid, window_minute timestamptz, request_count bigint, token_count bigint, rate_limited_count bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_usage';
+COMMENT ON FUNCTION @extschema@.keypool_usage(uuid, integer) IS 'the minutes of the last hour in which a key was used, newest first';
+REVOKE ALL ON FUNCTION @extschema@.keypool_usage(uuid, integer) FROM PUBLIC;
+
+CREATE VIEW keypool.keys AS SELECT * FROM @extschema@.keypool_list_keys();
+COMMENT ON VIEW keypool.keys IS 'every key with its state now, without its secret';
+REVOKE ALL ON TABLE keypool.keys FROM PUBLIC;
+
+CREATE VIEW keypool.key_usage_window AS
+	SELECT u.key_id, u.window_minute, u.request_count, u.token_count
+	FROM @extschema@.keypool_list_keys() k, @extschema@.keypool_usage(k.id) u;
+COMMENT ON VIEW keypool.key_usage_window IS 'what every key used, minute by minute, over the last hour';
+REVOKE ALL ON TABLE keypool.key_usage_window FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_keyring()
+	RETURNS TABLE (
+		master_key_id text, is_primary boolean, status text, fingerprint text, secrets bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_keyring';
+COMMENT ON FUNCTION @extschema@.keypool_keyring() IS 'the master keys, loaded or missing, and how many secrets each seals';
+REVOKE ALL ON FUNCTION @extschema@.keypool_keyring() FROM PUBLIC;
+
+CREATE VIEW keypool.keyring AS SELECT * FROM @extschema@.keypool_keyring();
+COMMENT ON VIEW keypool.keyring IS 'the master keys, loaded or missing, and how many secrets each seals';
+REVOKE ALL ON TABLE keypool.keyring FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_doctor()
+	RETURNS TABLE ("check" text, result text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_doctor';
+COMMENT ON FUNCTION @extschema@.keypool_doctor() IS 'what is not as it should be, and what to do about it';
+REVOKE ALL ON FUNCTION @extschema@.keypool_doctor() FROM PUBLIC;

@@ -1,0 +1,55 @@
+# 023_extension_versions.pl - an extension of any released version that is updated is the same as a new one, and its keys go on.
+
+use strict;
+use warnings FATAL => 'all';
+
+use KeypoolCluster;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_cluster('versions');
+my $default = $node->safe_psql('postgres', q{SELECT default_version FROM pg_available_extensions WHERE name = 'keypool'});
+my @released = split /\n/, $node->safe_psql('postgres', qq{SELECT version FROM pg_available_extension_versions
+    WHERE name = 'keypool' AND version <> '$default' ORDER BY version});
+cmp_ok(scalar @released, '>=', 1, 'there are released versions');
+
+# Everything about an extension that does not depend on when it was made.
+my $described = q{
+    WITH member AS (SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'keypool'),
+         owned AS (SELECT c.* FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid)
+    SELECT 'object', pg_describe_object(classid, objid, 0), obj_description(objid, (SELECT relname FROM pg_class c WHERE c.oid = classid)) FROM member
+    UNION ALL SELECT 'function', pg_get_functiondef(p.oid), p.proacl::text FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+    UNION ALL SELECT 'relation', concat_ws(' ', relname, relkind, relreplident, relpersistence), relacl::text FROM owned
+    UNION ALL SELECT 'column', concat_ws(' ', o.relname, attnum, attname, format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation),
+        pg_get_expr(adbin, adrelid) || col_description(o.oid, attnum)
+        FROM owned o JOIN pg_attribute a ON attrelid = o.oid AND attnum > 0 AND NOT attisdropped LEFT JOIN pg_attrdef ON adrelid = o.oid AND adnum = attnum
+    UNION ALL SELECT 'constraint', o.relname || ' ' || conname, pg_get_constraintdef(c.oid) FROM owned o JOIN pg_constraint c ON conrelid = o.oid
+    UNION ALL SELECT 'index', o.relname, pg_get_indexdef(indexrelid) FROM owned o JOIN pg_index ON indrelid = o.oid
+    UNION ALL SELECT 'trigger', concat_ws(' ', pg_get_triggerdef(t.oid), tgenabled), obj_description(t.oid, 'pg_trigger') FROM owned o JOIN pg_trigger t ON tgrelid = o.oid
+    UNION ALL SELECT 'view', relname, pg_get_viewdef(oid) FROM owned WHERE relkind = 'v'
+    UNION ALL SELECT 'dumped', r.relname, e.extcondition[n] FROM pg_extension e, unnest(e.extconfig) WITH ORDINALITY t (o, n), pg_class r WHERE r.oid = t.o AND extname = 'keypool'
+    ORDER BY 1, 2, 3};
+my $fresh = $node->safe_psql('postgres', $described);
+like($fresh, qr/trigger.*before_key_change.*BEFORE INSERT/s, 'there is something to compare');
+
+for my $version (@released) {
+    my $database = "from_$version" =~ tr/./_/r;
+    $node->safe_psql('postgres', "CREATE DATABASE $database");
+    $node->safe_psql($database, qq{CREATE EXTENSION keypool VERSION '$version' CASCADE});
+    $node->safe_psql($database, q{
+        SELECT keypool_add_key('p', 'a', 'sk-a', max_rpm => 5);
+        SELECT keypool_record(key_id, 10, lease) FROM keypool_select('p', 100);
+        CREATE TABLE open AS SELECT key_id, lease FROM keypool_select('p', 100)});
+    my $open = open_session($node, $database);
+    is($open->ask(q{SELECT key_value FROM keypool_select('p')}), 'sk-a', "$version: a session uses it");
+    $node->safe_psql($database, 'ALTER EXTENSION keypool UPDATE');
+    is($node->safe_psql($database, $described), $fresh, "$version: updated, it is as if it were new");
+    is($open->ask(q{SELECT keypool_record(key_id, 5, lease) FROM open; SELECT total_tokens, window_requests, open_reservations FROM keypool_list_keys('p')}),
+        "\n15|3|1", "$version: and its keys go on, in a session that was open too");
+    $open->close;
+}
+experiment('update of the extension', scalar(@released) . ' released versions', '0 differences');
+$node->stop;
+done_testing();
