@@ -94,9 +94,12 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
   Relation states = state_store_open(AccessShareLock);
   Snapshot snapshot = GetActiveSnapshot();
   ScanKeyData condition;
-  text *wanted = cstring_to_text_with_len(provider.data(), static_cast<int>(provider.size()));
-  ScanKeyInit(&condition, kKeysProvider, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(wanted));
-  SysScanDesc scan = systable_beginscan_ordered(keys, order, snapshot, provider.empty() ? 0 : 1, &condition);
+  int conditions = provider.empty() ? 0 : 1;
+  if (conditions == 1) {
+    text *wanted = cstring_to_text_with_len(provider.data(), static_cast<int>(provider.size()));
+    ScanKeyInit(&condition, kKeysProvider, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(wanted));
+  }
+  SysScanDesc scan = systable_beginscan_ordered(keys, order, snapshot, conditions, &condition);
   while (HeapTuple row = systable_getnext_ordered(scan, ForwardScanDirection)) {
     ResultRow listed;
     TimeUs inactive_until;
