@@ -17,6 +17,7 @@ $node->safe_psql('postgres', q{
     SELECT count(keypool_add_key('tokens', 't' || i, 'sk-t' || i, max_tpm => 1000)) FROM generate_series(1, 10) i;
     SELECT count(keypool_add_key('slow', 's' || i, 'sk-s' || i, max_rpm => 10)) FROM generate_series(1, 3) i;
     SELECT count(keypool_add_key('equal', 'e' || i, 'sk-e' || i)) FROM generate_series(1, 10) i;
+    SELECT keypool_add_key('contended', 'c', 'sk-c');
     CREATE UNLOGGED TABLE calls (pool text, key text, status text, wait bigint, asked timestamptz, answered timestamptz);
 });
 
@@ -59,12 +60,23 @@ sub most_in_sixty_seconds {
 my $ten = join ' ', (10) x 10;
 
 # The order of equal keys.
-rush('equal', 40);
-my @counts = split / /, per_key('equal', '-infinity');
+# Numbers of calls that no session can share out by itself alone.
+my @counts;
+my $calls = 0;
+for my $each (1, 4, 7, 29) {
+    rush('equal', $each);
+    $calls += $each * $sessions;
+    @counts = split / /, per_key('equal', '-infinity');
+    is(sum(@counts), $calls, 'keys without a limit serve every call');
+    cmp_ok(max(@counts) - min(@counts), '<=', 1, "after $calls calls equal keys were granted equally often over all sessions")
+      or diag("grants per key: @counts");
+}
 is(scalar @counts, 10, 'every equal key is granted');
-is(sum(@counts), 40 * $sessions, 'keys without a limit serve every call');
-cmp_ok(max(@counts) - min(@counts), '<=', 1, 'equal keys are granted equally often over all sessions')
-  or diag("grants per key: @counts");
+
+# No reservation of a key that all sessions want at once gets lost.
+rush('contended', 1000);
+is(value(q{SELECT window_requests, open_reservations FROM keypool_list_keys('contended')}), join('|', (1000 * $sessions) x 2),
+    'every one of 64000 reservations of one key is counted');
 
 experiment('64 sessions on 10 equal keys', sum(@counts) . ' grants', max(@counts) - min(@counts) . ' between the most and the least');
 
