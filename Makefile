@@ -1,12 +1,12 @@
 # Makefile - builds and installs keypool with PGXS; `make demo` shows it, `make check` tests it.
 
-ifneq ($(filter demo check check-matrix soak bench fuzz,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-matrix check-assert soak bench fuzz,$(MAKECMDGOALS)),)
 
 # The commands for a fresh machine. They install what is missing, build and install keypool, and run the rest beside a
 # throw-away cluster, as a user who may do that. PGXS may not be there yet, and has a target `check` of its own.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo check check-matrix soak bench fuzz installed
+.PHONY: demo check check-matrix check-assert soak bench fuzz installed
 demo: installed
 	@test/lib/unprivileged test/lib/with-cluster demo/run
 
@@ -21,6 +21,10 @@ soak: installed
 # On every version of PostgreSQL that is supported, with both compilers.
 check-matrix:
 	@$(AS_ROOT) test/check-matrix
+
+# In a server that was built to notice faults: with its assertions and sanitizers.
+check-assert:
+	@$(AS_ROOT) test/$@
 
 bench: installed
 	@$(AS_ROOT) $(MAKE) --no-print-directory -s -C bench/floor install
