@@ -83,6 +83,7 @@ drive(
     q{SELECT keypool_record('00000000-0000-8000-8000-00000000ffff')},
     q{DO $$ BEGIN PERFORM keypool_add_key('p', 'a', 'sk-marker-query', nosuch); END $$},
     q{DO $$ BEGIN EXECUTE format('SELECT keypool_add_key(%L, %L, %L, 1/0)', 'p', 'a', 'sk-marker-format'); END $$},
+    q{DO $$ DECLARE s text; BEGIN s := 'sk-marker-expression' || nosuch; PERFORM keypool_add_key('p', 'a', s); END $$},
     q{SELECT keypool_add_key('p', 'a', 'sk-marker-type', 'high')},
     q{SELECT keypool_add_key('p', 'a', 'sk-marker-dollar'), $$sk-marker-dollar's$$, E'sk-marker-escape\'s'},
 )->close;
