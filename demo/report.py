@@ -151,6 +151,7 @@ class Result:
     HEAD = "  provider  clients asked served waited 429s  capacity used"
     TIER_HEAD = "  provider  priority  keys  served   turns of the keys that began half free, until one was full"
     NOTES = """\
+  asked:    requests that came; what was not served was still waiting when the time was up.
   waited:   times that a client was told "limited" or "cooling", and slept for retry_after_ms.
   capacity: for every key that is on, its limit less what the original had used (which counts until 60 s
             after its minute), from the end of its cooldown on, again whenever a window has passed; in
