@@ -22,8 +22,10 @@ static int sqlstate_of(Code code) {
 static const char *hint_of(Code code) {
   switch (code) {
     case Code::kKeyring:
-      return "keypool.master_key_file names a file of mode 0600 that belongs to the server's user. A new one holds a line "
-             "such as  k1:<output of \"openssl rand -base64 32\">.  One that is there already: mend it, and keep its lines.";
+      return "keypool.master_key_file names a file of mode 0600 that belongs to the server's user. A new one holds a "
+             "line "
+             "such as  k1:<output of \"openssl rand -base64 32\">.  One that is there already: mend it, and keep its "
+             "lines.";
     case Code::kMissingMasterKey:
       return "Put the missing line back into the file that keypool.master_key_file names.";
     default:
