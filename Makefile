@@ -1,12 +1,12 @@
 # Makefile - builds and installs keypool with PGXS; `make demo` shows it, `make check` tests it.
 
-ifneq ($(filter demo check check-matrix check-assert soak bench fuzz,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-matrix check-assert check-valgrind soak bench fuzz,$(MAKECMDGOALS)),)
 
 # The commands for a fresh machine. They install what is missing, build and install keypool, and run the rest beside a
 # throw-away cluster, as a user who may do that. PGXS may not be there yet, and has a target `check` of its own.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo check check-matrix check-assert soak bench fuzz installed
+.PHONY: demo check check-matrix check-assert check-valgrind soak bench fuzz installed
 demo: installed
 	@test/lib/unprivileged test/lib/with-cluster demo/run
 
@@ -22,8 +22,8 @@ soak: installed
 check-matrix:
 	@$(AS_ROOT) test/check-matrix
 
-# In a server that was built to notice faults: with its assertions and sanitizers.
-check-assert:
+# In a server that was built to notice faults: with its assertions and sanitizers, or under valgrind.
+check-assert check-valgrind:
 	@$(AS_ROOT) test/$@
 
 bench: installed
