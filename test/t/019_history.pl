@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $seconds = rounds(65, 185);
+my $seconds = rounds(68, 190);
 my $calls   = rounds(400, 2000);
 my $node    = new_cluster('history', conf => "max_connections = 2200\nsynchronous_commit = off\n");
 local $ENV{PGHOST} = $node->host;
