@@ -63,6 +63,7 @@ OBJS = \
 	src/pg/arguments.o \
 	src/pg/clock.o \
 	src/pg/doctor.o \
+	src/pg/freed_keys.o \
 	src/pg/grant.o \
 	src/pg/heal.o \
 	src/pg/import.o \
@@ -76,7 +77,9 @@ OBJS = \
 	src/pg/owner_query.o \
 	src/pg/pgp.o \
 	src/pg/pool_cache.o \
+	src/pg/pool_walk.o \
 	src/pg/private_file.o \
+	src/pg/provider_changes.o \
 	src/pg/reactivation.o \
 	src/pg/relations.o \
 	src/pg/report.o \

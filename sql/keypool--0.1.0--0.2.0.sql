@@ -5,6 +5,18 @@ ALTER TABLE keypool.provider_keys ADD CONSTRAINT provider_id_length
 	CHECK (pg_catalog.octet_length(provider_id) OPERATOR(pg_catalog.<=) 255);
 ALTER TABLE keypool.grants REPLICA IDENTITY FULL;
 
+CREATE TABLE keypool.freed_keys (
+	slot integer NOT NULL,
+	ring bytea NOT NULL
+);
+ALTER TABLE keypool.freed_keys ALTER COLUMN ring SET STORAGE PLAIN;
+INSERT INTO keypool.freed_keys
+	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8008), 'hex') FROM pg_catalog.generate_series(0, 7) slot;
+REVOKE ALL ON TABLE keypool.freed_keys FROM PUBLIC;
+COMMENT ON TABLE keypool.freed_keys IS 'where sessions tell each other which full or cooling keys can serve again; changed in place, and never grows';
+COMMENT ON COLUMN keypool.freed_keys.slot IS 'which providers it is for, by a hash of their names';
+COMMENT ON COLUMN keypool.freed_keys.ring IS 'how many keys were told of, and the ids of the last 500';
+
 CREATE FUNCTION keypool.tell_sessions() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_tell_sessions';
 COMMENT ON FUNCTION keypool.tell_sessions() IS 'tells every session of the change';
@@ -15,9 +27,11 @@ CREATE FUNCTION keypool.before_grant_change() RETURNS trigger
 COMMENT ON FUNCTION keypool.before_grant_change() IS 'lets nobody but the owner grant';
 REVOKE ALL ON FUNCTION keypool.before_grant_change() FROM PUBLIC;
 
+COMMENT ON FUNCTION keypool.before_key_change() IS 'makes the id, checks the provider, seals the secret, and tells every session that a change begins';
 DROP TRIGGER after_grant_change ON keypool.grants;
-CREATE TRIGGER before_key_statement BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
-	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
+DROP TRIGGER before_key_change ON keypool.provider_keys;
+CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_key_change();
 CREATE TRIGGER after_state_statement AFTER INSERT OR DELETE ON keypool.key_state
 	FOR EACH STATEMENT WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
 	EXECUTE FUNCTION keypool.tell_sessions();
@@ -27,12 +41,12 @@ CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.gr
 	FOR EACH ROW EXECUTE FUNCTION keypool.after_grant_change();
 CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
-ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_statement;
+ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER after_state_statement;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
-COMMENT ON TRIGGER before_key_statement ON keypool.provider_keys IS 'tells every session that a change begins';
+COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret, and tells every session that a change begins';
 COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every session of the change';
 COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';
 COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';

@@ -73,6 +73,19 @@ COMMENT ON TABLE keypool.key_state IS 'one row a key, changed in place by the fu
 COMMENT ON COLUMN keypool.key_state.key_id IS 'provider_keys.id';
 COMMENT ON COLUMN keypool.key_state.state IS 'the counters';
 
+CREATE TABLE keypool.freed_keys (
+	slot integer NOT NULL,
+	ring bytea NOT NULL
+);
+ALTER TABLE keypool.freed_keys ALTER COLUMN ring SET STORAGE PLAIN;
+INSERT INTO keypool.freed_keys
+	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8008), 'hex') FROM pg_catalog.generate_series(0, 7) slot;
+REVOKE ALL ON TABLE keypool.freed_keys FROM PUBLIC;
+
+COMMENT ON TABLE keypool.freed_keys IS 'where sessions tell each other which full or cooling keys can serve again; changed in place, and never grows';
+COMMENT ON COLUMN keypool.freed_keys.slot IS 'which providers it is for, by a hash of their names';
+COMMENT ON COLUMN keypool.freed_keys.ring IS 'how many keys were told of, and the ids of the last 500';
+
 CREATE TABLE keypool.grants (
 	role regrole NOT NULL,
 	rights text COLLATE pg_catalog."C" NOT NULL
@@ -101,7 +114,7 @@ SELECT pg_catalog.pg_extension_config_dump('keypool.grants',
 
 CREATE FUNCTION keypool.before_key_change() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_key_change';
-COMMENT ON FUNCTION keypool.before_key_change() IS 'makes the id, checks the provider, seals the secret';
+COMMENT ON FUNCTION keypool.before_key_change() IS 'makes the id, checks the provider, seals the secret, and tells every session that a change begins';
 REVOKE ALL ON FUNCTION keypool.before_key_change() FROM PUBLIC;
 
 CREATE FUNCTION keypool.after_key_change() RETURNS trigger
@@ -129,9 +142,7 @@ CREATE FUNCTION keypool.before_grant_change() RETURNS trigger
 COMMENT ON FUNCTION keypool.before_grant_change() IS 'lets nobody but the owner grant';
 REVOKE ALL ON FUNCTION keypool.before_grant_change() FROM PUBLIC;
 
-CREATE TRIGGER before_key_statement BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
-	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
-CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE ON keypool.provider_keys
+CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_key_change();
 CREATE TRIGGER after_key_change AFTER INSERT OR UPDATE OR DELETE ON keypool.provider_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.after_key_change();
@@ -154,16 +165,14 @@ CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
-ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_statement;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_truncate;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_insert;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_update;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER after_state_statement;
-COMMENT ON TRIGGER before_key_statement ON keypool.provider_keys IS 'tells every session that a change begins';
 COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every session of the change';
-COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret';
+COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret, and tells every session that a change begins';
 COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the state, and tells every session of the change';
 COMMENT ON TRIGGER after_key_truncate ON keypool.provider_keys IS 'removes the states, and tells every session of the change';
 COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';

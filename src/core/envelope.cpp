@@ -60,12 +60,12 @@ EVP_CIPHER_CTX *Opener(MasterKey *key) {
 Status OpenPayload(MasterKey *key, const StoredSecret &stored, const OwnerData *data, char *out, size_t *size) {
   EVP_CIPHER_CTX *context = Opener(key);
   if (context == nullptr) return CipherFailed();
-  const uint8_t *ciphertext = stored.payload + kNonceBytes;
+  const uint8_t *ciphertext = stored.bytes + kNonceBytes;
   int length = static_cast<int>(stored.payload_size - kNonceBytes - kTagBytes);
   auto *tag = const_cast<uint8_t *>(ciphertext + length);
   auto *plaintext = reinterpret_cast<unsigned char *>(out);
   int written = 0;
-  bool opened = EVP_DecryptInit_ex(context, nullptr, nullptr, nullptr, stored.payload) == 1 &&
+  bool opened = EVP_DecryptInit_ex(context, nullptr, nullptr, nullptr, stored.bytes) == 1 &&
                 (data == nullptr || EVP_DecryptUpdate(context, nullptr, &written, data->bytes(), data->size()) == 1) &&
                 EVP_DecryptUpdate(context, plaintext, &written, ciphertext, length) == 1 &&
                 EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, kTagBytes, tag) == 1 &&
@@ -80,10 +80,12 @@ Status OpenPayload(MasterKey *key, const StoredSecret &stored, const OwnerData *
 }
 
 Status OpenSealed(Keyring *keyring, const StoredSecret &stored, const SecretOwner &owner, char *out, size_t *size) {
-  const MasterKey *key = FindMasterKey(*keyring, stored.master_key_id);
+  std::string_view id = stored.master_key_id();
+  const MasterKey *key = FindMasterKey(*keyring, id);
   if (key == nullptr)
-    return Failure(Code::kMissingMasterKey, "master key \"%s\" is not in the keyring", stored.master_key_id);
-  OwnerData data(stored.master_key_id, owner);
+    return Failure(Code::kMissingMasterKey, "master key \"%.*s\" is not in the keyring", static_cast<int>(id.size()),
+                   id.data());
+  OwnerData data(id, owner);
   return OpenPayload(const_cast<MasterKey *>(key), stored, &data, out, size);
 }
 
@@ -116,26 +118,29 @@ bool EncryptPayload(EVP_CIPHER_CTX *context, const MasterKey &key, const OwnerDa
 bool ClaimsEncryption(std::string_view stored) noexcept { return stored.starts_with(kEncrypted); }
 
 void ParseStored(std::string_view stored, uint8_t *buffer, StoredSecret *secret) noexcept {
-  *secret = {};
-  secret->payload = buffer;
+  *secret = {buffer, 0, 0, SecretForm::kMalformed};
   if (!ClaimsEncryption(stored)) {
-    secret->form = stored.empty() || stored.size() > kMaxSecretBytes ? SecretForm::kMalformed : SecretForm::kPlain;
+    if (stored.empty() || stored.size() > kMaxSecretBytes) return;
     memcpy(buffer, stored.data(), stored.size());
-    secret->payload_size = stored.size();
+    secret->payload_size = static_cast<uint16_t>(stored.size());
+    secret->form = SecretForm::kPlain;
     return;
   }
-  secret->form = SecretForm::kMalformed;
   bool sealed = stored.starts_with(kSealedPrefix);
   stored.remove_prefix(sealed ? kSealedPrefix.size() : kEncrypted.size());
+  std::string_view id;
   if (sealed) {
     size_t colon = std::min(stored.find(':'), stored.size());
-    std::string_view id = stored.substr(0, colon);
+    id = stored.substr(0, colon);
     if (!IsMasterKeyId(id) || colon == stored.size()) return;
-    memcpy(secret->master_key_id, id.data(), id.size());
     stored.remove_prefix(colon + 1);
   }
-  if (!DecodeBase64(stored, buffer, &secret->payload_size)) return;
-  if (secret->payload_size <= kNonceBytes + kTagBytes || secret->payload_size > kMaxPayloadBytes) return;
+  size_t size;
+  if (!DecodeBase64(stored, buffer, &size)) return;
+  if (size <= kNonceBytes + kTagBytes || size > kMaxPayloadBytes) return;
+  memcpy(buffer + size, id.data(), id.size());
+  secret->payload_size = static_cast<uint16_t>(size);
+  secret->master_key_id_size = static_cast<uint8_t>(id.size());
   secret->form = sealed ? SecretForm::kSealed : SecretForm::kLegacy;
 }
 
@@ -161,7 +166,7 @@ Status Seal(const MasterKey &master_key, const uint8_t (&nonce)[kNonceBytes], co
 Status Open(Keyring *keyring, const StoredSecret &stored, const SecretOwner &owner, char *out, size_t *size) noexcept {
   switch (stored.form) {
     case SecretForm::kPlain:
-      memcpy(out, stored.payload, stored.payload_size);
+      memcpy(out, stored.bytes, stored.payload_size);
       *size = stored.payload_size;
       return {};
     case SecretForm::kLegacy:

@@ -30,11 +30,17 @@ enum class SecretForm : uint8_t {
 
 // A stored value, taken apart once so that opening it needs no parsing.
 struct StoredSecret {
+  const uint8_t *bytes;  // nonce | ciphertext | tag, or the plaintext; then the master key's id. Not owned
+  uint16_t payload_size;
+  uint8_t master_key_id_size;  // 0 but of kSealed
   SecretForm form;
-  char master_key_id[kMaxMasterKeyId + 1];  // kSealed only
-  const uint8_t *payload;  // nonce | ciphertext | tag, or the plaintext; belongs to the caller of ParseStored
-  size_t payload_size;
+
+  size_t size() const { return size_t{payload_size} + master_key_id_size; }
+  std::string_view master_key_id() const {
+    return {reinterpret_cast<const char *>(bytes) + payload_size, master_key_id_size};
+  }
 };
+static_assert(kMaxPayloadBytes <= UINT16_MAX && kMaxMasterKeyId <= UINT8_MAX);
 
 // The row that a secret belongs to.
 struct SecretOwner {
@@ -45,7 +51,8 @@ struct SecretOwner {
 // Whether a value claims to be encrypted already, so that it must not be sealed again.
 bool ClaimsEncryption(std::string_view stored) noexcept;
 
-// Takes a stored value apart. `buffer` holds at least stored.size() bytes and must outlive `secret`.
+// Takes a stored value apart. `buffer` holds at least stored.size() bytes, gets secret->size() of them, and must
+// outlive `secret`.
 void ParseStored(std::string_view stored, uint8_t *buffer, StoredSecret *secret) noexcept;
 
 // Encrypts. `out` holds at least kMaxSealedText + 1 bytes and gets a NUL. The nonce must never be used twice with a

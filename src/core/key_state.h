@@ -53,7 +53,7 @@ struct RecordedUsage {
 struct ReservedUsage {
   int64_t last_grant;    // the order number of the newest grant, 0: never granted; it only grows
   Second newest_second;  // the newest second in which the key was granted
-  uint32_t unused;
+  uint32_t awaited;      // 1: processes wait for the key and must be told when it can serve sooner; not dumped
   Second second[kSecondBuckets];
   uint8_t granted[kSecondBuckets];      // grants of this second, up to kTrackedGrants
   uint32_t open_count[kSecondBuckets];  // open reservations of this second

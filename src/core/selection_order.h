@@ -1,53 +1,89 @@
 // selection_order.h - which key of a pool is next: lowest priority, then least recently granted, then id.
 //
-// The true time of a key's last grant lies in its state, which every process changes. It only grows, so what this
-// process remembers of it is a lower bound, and a binary heap over the remembered values finds the next key without a
-// look at all: read the state of the top; if it says later, correct the top and look again; if not, no other key can
-// be before it.
+// Two things about a key lie in its state, which every process changes, and both are remembered here as lower bounds:
+//
+//   the order of its last grant    It only grows.
+//   when it can serve again        A change that brings this forward is told to every process (pg/freed_keys.h).
+//
+// So two binary heaps over what is remembered find the next key in logarithmic time. One holds the keys that may serve:
+// read the state of the top; if it says later, correct the top and look again; if not, no other key can be before it.
+// The other holds those that wait, by the moment at which they can serve again.
 //
 // Invariants:
-//   1. order[0 .. waiting) is a heap by (priority, last_grant, id); order[waiting .. count) are parked.
-//   2. order is a permutation of 0 .. count-1 at all times, so an interrupted walk loses no key: UnparkAll mends it.
+//   1. order[0 .. serving) is a heap by (priority, last_grant, id); order[count - waiting .. count), read from the
+//      end, is a heap by (moment, cooling first); between them are the keys that are set aside for one walk.
+//   2. order is a permutation of 0 .. count-1 and position its inverse, at all times: an interrupted walk loses no key.
 //
 // Owns nothing: the arrays belong to the caller.
 #pragma once
 
 #include "core/key_id.h"
+#include "core/window.h"
 
 namespace keypool {
 
 struct Candidate {
   KeyId id;
-  int32_t priority;
   int64_t last_grant;  // as last seen
+  Wait wait;           // as last seen; of keys that wait only
+  int32_t priority;
 };
 
 class SelectionOrder {
  public:
   SelectionOrder() = default;
 
-  // All candidates wait. Both arrays hold `count` and outlive this.
-  SelectionOrder(Candidate *candidates, uint32_t *order, uint32_t count) noexcept;
+  // All candidates may serve. The arrays hold `count` each and outlive this.
+  SelectionOrder(Candidate *candidates, uint32_t *order, uint32_t *position, uint32_t count) noexcept;
 
-  bool empty() const { return waiting_ == 0; }
+  // Begins a walk for a request of so many tokens: brings back what was set aside, and what waits no longer at this
+  // time or waits for larger requests only.
+  void Begin(int64_t tokens, TimeUs now) noexcept;
+
+  // Whether no key may serve; if any may, the first of them.
+  bool empty() const { return serving_ == 0; }
   uint32_t Top() const { return order_[0]; }
 
   // The top's last grant is later than remembered: notes it and finds its place.
   void CorrectTop(int64_t last_grant) noexcept;
 
-  // Leaves the top out until UnparkAll.
-  void ParkTop() noexcept;
-  void UnparkAll() noexcept;
+  // Leaves the top out until the next walk.
+  void SetTopAside() noexcept;
+
+  // The top cannot serve: leaves it out until that is over.
+  void LetTopWait(const Wait &wait) noexcept;
+
+  // Whether any key waits; if so, the one that can serve first.
+  bool waiting() const { return waiting_ > 0; }
+  uint32_t FirstWaiting() const { return order_[count_ - 1]; }
+  TimeUs FirstMoment() const { return candidates_[FirstWaiting()].wait.moment; }
+
+  // The first that waits can serve at another moment than remembered: notes it and finds its place.
+  void CorrectFirstWaiting(const Wait &wait) noexcept;
+
+  // A key need not wait any longer; nothing if it does not.
+  void Wake(uint32_t key) noexcept;
+  void WakeAll() noexcept;
 
  private:
-  bool Before(uint32_t a, uint32_t b) const noexcept;
-  void SiftDown(uint32_t at) noexcept;
-  void SiftUp(uint32_t at) noexcept;
+  bool ServesBefore(uint32_t a, uint32_t b) const noexcept;
+  bool WaitsBefore(uint32_t a, uint32_t b) const noexcept;
+  uint32_t WaitSlot(uint32_t at) const { return count_ - 1 - at; }
+  void Swap(uint32_t slot, uint32_t other) noexcept;
+  void SiftServingUp(uint32_t at) noexcept;
+  void SiftServingDown(uint32_t at) noexcept;
+  void SiftWaitingUp(uint32_t at) noexcept;
+  void SiftWaitingDown(uint32_t at) noexcept;
+  void ServeAgain(uint32_t slot) noexcept;
+  void WakeWhatWaitsForMore(int64_t tokens) noexcept;
 
   Candidate *candidates_ = nullptr;
   uint32_t *order_ = nullptr;
+  uint32_t *position_ = nullptr;
+  uint32_t serving_ = 0;
   uint32_t waiting_ = 0;
   uint32_t count_ = 0;
+  int64_t most_tokens_ = 0;  // no key waits for larger requests only than of so many tokens
 };
 
 }  // namespace keypool

@@ -208,6 +208,19 @@ Admission Admit(const KeyState &state, const Limits &limits, int64_t tokens, Tim
   return {false, cooling, moment};
 }
 
+Wait WaitOf(const KeyState &state, const Limits &limits, int64_t tokens, TimeUs now) noexcept {
+  int64_t room = limits.max_tpm == 0 ? tokens : std::max<int64_t>(limits.max_tpm - UseInWindow(state, now).tokens, 0);
+  // Either nothing is served, or all that leaves the tokens within their limit.
+  int64_t refused = Admit(state, limits, 0, now).admitted ? std::min(room + 1, tokens) : 0;
+  Admission admission = Admit(state, limits, refused, now);
+  return {admission.moment, static_cast<uint32_t>(refused), admission.cooling};
+}
+
+Burden BurdenOf(const KeyState &state) noexcept {
+  WindowUse use = UseInWindow(state, 0);
+  return {use.requests, use.tokens, state.recorded.cooldown_until};
+}
+
 Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now, int64_t newest_grant) noexcept {
   Second second = KeySecond(*state, now);
   ReservedUsage *reserved = &state->reserved;

@@ -42,6 +42,30 @@ struct Admission {
   TimeUs moment;  // if not admitted: when it can, if nothing else happens
 };
 
+// Why and until when a key cannot serve any request of so many tokens or more; smaller ones it may.
+struct Wait {
+  TimeUs moment;
+  uint32_t tokens;
+  bool cooling;
+
+  // Of two that end at the same moment, the one that cools is first.
+  bool EndsBefore(const Wait &other) const {
+    return moment != other.moment ? moment < other.moment : cooling && !other.cooling;
+  }
+};
+
+// What stands against a key's next grant, by the key's own clock.
+struct Burden {
+  int64_t requests;  // in the window
+  int64_t tokens;    // in the window
+  TimeUs cooldown_until;
+
+  // Whether a key with this burden may serve sooner than with the other, or wait for another reason.
+  bool EasedFrom(const Burden &other) const {
+    return requests < other.requests || tokens < other.tokens || cooldown_until != other.cooldown_until;
+  }
+};
+
 // The key's own now, and its second.
 TimeUs KeyNow(const KeyState &state, TimeUs now) noexcept;
 Second KeySecond(const KeyState &state, TimeUs now) noexcept;
@@ -55,6 +79,11 @@ inline bool CanEverServe(const Limits &limits, int64_t tokens) noexcept {
 
 // Decides; changes nothing. The limits must be such that CanEverServe.
 Admission Admit(const KeyState &state, const Limits &limits, int64_t tokens, TimeUs now) noexcept;
+
+// How long a key waits that Admit has refused `tokens`: the smallest size that it refuses, and that one's moment.
+Wait WaitOf(const KeyState &state, const Limits &limits, int64_t tokens, TimeUs now) noexcept;
+
+Burden BurdenOf(const KeyState &state) noexcept;
 
 // Reserves one request of `tokens` and takes the key's turn: last_grant becomes the largest of now, itself + 1, and
 // newest_grant + 1, where newest_grant is the largest that the caller has seen of any key. So equal keys take turns

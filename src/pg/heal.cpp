@@ -33,7 +33,7 @@ static Datum column(HeapTuple row, int number) {
 }
 
 static bool is_sealed_by_primary(const keypool::StoredSecret &stored) {
-  return stored.form == keypool::SecretForm::kSealed && strcmp(stored.master_key_id, master_keys()->keys[0].id) == 0;
+  return stored.form == keypool::SecretForm::kSealed && stored.master_key_id() == master_keys()->keys[0].id;
 }
 
 static void deactivate(const keypool::KeyId &id) {

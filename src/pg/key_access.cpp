@@ -3,10 +3,10 @@
 
 #include "pg/state_store.h"
 
-const PoolKey *key_access_open(const keypool::KeyId &id, Right right, LOCKMODE mode, Relation *state) {
+KeyReference key_access_open(const keypool::KeyId &id, Right right, LOCKMODE mode, Relation *state) {
   KeyReference found = pool_cache_open_key(id, mode, state);
   rights_require(right, found.pool->provider);
-  return found.key;
+  return found;
 }
 
 void key_access_check(const keypool::KeyId &id, Right right) {

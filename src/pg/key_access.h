@@ -8,7 +8,7 @@
 
 // The key, with keypool.key_state opened and locked. Raises KP404 if there is none, 42501 if the user has no such right
 // on its provider.
-const PoolKey *key_access_open(const keypool::KeyId &id, Right right, LOCKMODE mode, Relation *state);
+KeyReference key_access_open(const keypool::KeyId &id, Right right, LOCKMODE mode, Relation *state);
 
 // Only raises.
 void key_access_check(const keypool::KeyId &id, Right right);

@@ -128,8 +128,8 @@ static int argument_minutes(FunctionCallInfo fcinfo, int number) {
 static KeyState read_state(const KeyId &id) {
   for (int attempt = 0;; ++attempt) {
     Relation relation;
-    const PoolKey *key = key_access_open(id, Right::kLook, AccessShareLock, &relation);
-    LockedState locked = state_store_lock(relation, key->address, id, BUFFER_LOCK_SHARE);
+    KeyReference key = key_access_open(id, Right::kLook, AccessShareLock, &relation);
+    LockedState locked = state_store_lock(relation, key.key().address, id, BUFFER_LOCK_SHARE);
     KeyState copy;
     bool there = locked.state != nullptr;
     if (there) {

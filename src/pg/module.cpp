@@ -2,6 +2,7 @@
 #include "pg/postgres_api.h"
 
 #include "pg/pool_cache.h"
+#include "pg/provider_changes.h"
 #include "pg/relations.h"
 #include "pg/rights.h"
 #include "pg/secrets.h"
@@ -16,6 +17,7 @@ PGDLLEXPORT void _PG_init(void);
 void _PG_init(void) {
   settings_init();
   relations_init();
+  provider_changes_init();
   pool_cache_init();
   rights_init();
   secrets_init();

@@ -2,18 +2,22 @@
 #include "pg/pool_cache.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/provider_name.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
 #include "pg/door.h"
+#include "pg/provider_changes.h"
 #include "pg/relations.h"
 #include "pg/report.h"
+#include "pg/settings.h"
 #include "pg/state_store.h"
 
-struct ProviderEntry {
-  char provider[keypool::kMaxProviderBytes + 1];
-  Pool *pool;
+// All providers with one hash.
+struct HashEntry {
+  uint32 hash;
+  Pool *first;
 };
 
 struct KeyEntry {
@@ -22,27 +26,73 @@ struct KeyEntry {
   int index;
 };
 
-static MemoryContext cache_context;
-static HTAB *pools_by_provider;
+static MemoryContext cache_context;  // of the tables
+static MemoryContext pools_context;  // a child of it, in which each pool is an allocation of the system's
+static HTAB *pools_by_hash;
 static HTAB *keys_by_id;
-static Pool *last_pool;  // that was asked for; most calls of a process ask for the same
-static uint64 cached_version = 0;
+static dlist_head pools_by_use;
+static Pool *last_pool;            // that was asked for; most calls of a process ask for the same
+static uint64 cached_version = 0;  // relations_version that the cache is of; 0: it is of no use
+static bool outgrown = false;      // the tables, which never shrink, take more than they should
 
-static HTAB *make_table(const char *name, Size key_size, Size entry_size, int flags) {
+static HTAB *make_table(const char *name, Size key_size, Size entry_size) {
   HASHCTL control = {};
   control.keysize = key_size;
   control.entrysize = entry_size;
   control.hcxt = cache_context;
-  return hash_create(name, 64, &control, HASH_ELEM | HASH_CONTEXT | flags);
-}
-
-static void make_tables(void) {
-  pools_by_provider = make_table("keypool pools", keypool::kMaxProviderBytes + 1, sizeof(ProviderEntry), HASH_STRINGS);
-  keys_by_id = make_table("keypool keys", sizeof(keypool::KeyId), sizeof(KeyEntry), HASH_BLOBS);
+  return hash_create(name, 64, &control, HASH_ELEM | HASH_CONTEXT | HASH_BLOBS);
 }
 
 void pool_cache_init(void) {
-  cache_context = AllocSetContextCreate(CacheMemoryContext, "keypool cache", ALLOCSET_DEFAULT_SIZES);
+  cache_context = AllocSetContextCreate(CacheMemoryContext, "keypool cache", ALLOCSET_SMALL_SIZES);
+}
+
+static void drop_all(void) {
+  cached_version = 0;
+  last_pool = nullptr;
+  dlist_init(&pools_by_use);
+  MemoryContextReset(cache_context);
+  pools_by_hash = make_table("keypool pools", sizeof(uint32), sizeof(HashEntry));
+  keys_by_id = make_table("keypool keys", sizeof(keypool::KeyId), sizeof(KeyEntry));
+  // Blocks this small hold no pool, so each has one of its own size.
+  pools_context = AllocSetContextCreate(cache_context, "keypool pools", 0, 1024, 1024);
+}
+
+static void drop_pool(Pool *pool) {
+  if (last_pool == pool) last_pool = nullptr;
+  for (int i = 0; i < pool->count; ++i) {
+    const keypool::KeyId &id = pool->candidates[i].id;
+    auto *entry = static_cast<KeyEntry *>(hash_search(keys_by_id, &id, HASH_FIND, nullptr));
+    if (entry != nullptr && entry->pool == pool) hash_search(keys_by_id, &id, HASH_REMOVE, nullptr);
+  }
+  auto *entry = static_cast<HashEntry *>(hash_search(pools_by_hash, &pool->hash, HASH_FIND, nullptr));
+  Pool **link = &entry->first;
+  while (*link != pool) link = &(*link)->next_with_hash;
+  *link = pool->next_with_hash;
+  if (entry->first == nullptr) hash_search(pools_by_hash, &pool->hash, HASH_REMOVE, nullptr);
+  dlist_delete(pool);
+  pfree(pool);
+}
+
+// Takes in what was announced, and drops what is no longer true.
+static void take_in_changes(void) {
+  uint64 version = relations_version();
+  const ProviderChanges &changes = take_provider_changes();
+  if (cached_version != version || changes.all || outgrown) {
+    drop_all();
+    outgrown = false;
+    cached_version = version;
+    return;
+  }
+  for (int i = 0; i < changes.count; ++i) {
+    while (auto *entry = static_cast<HashEntry *>(hash_search(pools_by_hash, &changes.hashes[i], HASH_FIND, nullptr)))
+      drop_pool(entry->first);
+  }
+}
+
+// Whether what is cached of the providers with this hash is still true.
+static bool is_current(uint32 hash) {
+  return cached_version == relations_version() && cached_version != 0 && !provider_change_came(hash);
 }
 
 void pool_cache_retry(int attempt) {
@@ -55,32 +105,48 @@ void pool_cache_retry(int attempt) {
   cached_version = 0;
 }
 
-// Drops the cache if it is not of this version.
-static void match_version(uint64 version) {
-  if (cached_version == version) return;
-  cached_version = 0;
-  last_pool = nullptr;
-  MemoryContextReset(cache_context);  // with the pools' own contexts, which are its children
-  make_tables();
-  cached_version = version;
-}
-
-static bool is_current(void) { return cached_version == relations_version(); }
-
 // One row of keypool.provider_keys on its way into a pool.
 struct LoadedKey {
   keypool::Candidate candidate;
   PoolKey key;
+  Size label_at;   // in the texts of the pool; 0: none
+  Size secret_at;  // likewise
 };
 
-// Copies a value into the current context, as a text with a plain header.
-static text *copy_text(Datum value) {
-  text *given = DatumGetTextPP(value);
-  std::string_view view = text_view(given);
-  return cstring_to_text_with_len(view.data(), static_cast<int>(view.size()));
+// Texts of a pool that is being loaded, one behind the other.
+struct Texts {
+  char *bytes;
+  Size size;
+  Size capacity;
+};
+
+// Makes room at a place; returns it.
+static Size add_text(Texts *texts, Size at, Size size) {
+  if (at + size > texts->capacity) {
+    texts->capacity = Max(2 * texts->capacity, at + size);
+    texts->bytes = static_cast<char *>(repalloc_huge(texts->bytes, texts->capacity));
+  }
+  texts->size = at + size;
+  return at;
 }
 
-static LoadedKey load_key(HeapTuple row, TupleDesc columns) {
+static Size add_label(Texts *texts, Datum value) {
+  std::string_view label = text_view(DatumGetTextPP(value));
+  Size at = add_text(texts, INTALIGN(texts->size), VARHDRSZ + label.size());
+  SET_VARSIZE(texts->bytes + at, VARHDRSZ + label.size());
+  memcpy(texts->bytes + at + VARHDRSZ, label.data(), label.size());
+  return at;
+}
+
+static Size add_secret(Texts *texts, Datum value, keypool::StoredSecret *secret) {
+  std::string_view stored = text_view(DatumGetTextPP(value));
+  Size at = add_text(texts, texts->size, stored.size());
+  keypool::ParseStored(stored, reinterpret_cast<uint8_t *>(texts->bytes + at), secret);
+  texts->size = at + secret->size();
+  return at;
+}
+
+static LoadedKey load_key(HeapTuple row, TupleDesc columns, Texts *texts) {
   Datum values[kKeysColumns];
   bool nulls[kKeysColumns];
   read_provider_keys_row(row, columns, values, nulls);
@@ -96,14 +162,13 @@ static LoadedKey load_key(HeapTuple row, TupleDesc columns) {
   key->limits.max_tpm = is_null(kKeysMaxTpm) ? 0 : DatumGetInt64(value(kKeysMaxTpm));
   if (!is_null(kKeysInactiveUntil))
     key->inactive_until = clock_from_timestamptz(DatumGetTimestampTz(value(kKeysInactiveUntil)));
-  key->label = is_null(kKeysLabel) ? nullptr : copy_text(value(kKeysLabel));
-  std::string_view stored = text_view(DatumGetTextPP(value(kKeysValue)));
-  keypool::ParseStored(stored, static_cast<uint8_t *>(palloc(std::max<size_t>(stored.size(), 1))), &key->secret);
+  if (!is_null(kKeysLabel)) loaded.label_at = add_label(texts, value(kKeysLabel));
+  loaded.secret_at = add_secret(texts, value(kKeysValue), &key->secret);
   return loaded;
 }
 
 // Reads a provider's rows. Keys without a state row cannot be used and are left out.
-static LoadedKey *load_keys(std::string_view provider, int *count) {
+static LoadedKey *load_keys(std::string_view provider, int *count, Texts *texts) {
   Relation keys = table_open(relations().provider_keys, AccessShareLock);
   Relation state = state_store_open(AccessShareLock);
   Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -121,7 +186,7 @@ static LoadedKey *load_keys(std::string_view provider, int *count) {
       loaded = static_cast<LoadedKey *>(repalloc_huge(loaded, capacity * sizeof(LoadedKey)));
     }
     LoadedKey *next = &loaded[*count];
-    *next = load_key(row, RelationGetDescr(keys));
+    *next = load_key(row, RelationGetDescr(keys), texts);
     if (state_store_find(state, next->candidate.id, snapshot, &next->key.address))
       ++*count;
     else
@@ -135,83 +200,118 @@ static LoadedKey *load_keys(std::string_view provider, int *count) {
   return loaded;
 }
 
-static Pool *make_pool(std::string_view provider, LoadedKey *loaded, int count) {
-  auto *pool = static_cast<Pool *>(palloc0(sizeof(Pool)));
-  pool->provider = provider;
-  pool->count = count;
+// Makes a pool of keys, with `texts` (if any) and the provider's name behind it, in one allocation.
+static Pool *make_pool(std::string_view provider, LoadedKey *loaded, int count, const Texts &texts,
+                       MemoryContext context) {
   std::partition(loaded, loaded + count, [](const LoadedKey &key) { return key.key.active; });
-  Size slots = std::max(count, 1);
-  pool->keys = static_cast<PoolKey *>(palloc_extended(slots * sizeof(PoolKey), MCXT_ALLOC_HUGE));
-  pool->candidates =
-      static_cast<keypool::Candidate *>(palloc_extended(slots * sizeof(keypool::Candidate), MCXT_ALLOC_HUGE));
+  Size slots = count;
+  Size size = MAXALIGN(sizeof(Pool)) + slots * (sizeof(PoolKey) + sizeof(keypool::Candidate) + 2 * sizeof(uint32)) +
+              MAXALIGN(texts.size) + provider.size();
+  auto *space = static_cast<char *>(MemoryContextAllocExtended(context, size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
+  auto take = [&](Size bytes) { return std::exchange(space, space + bytes); };
+  auto *pool = reinterpret_cast<Pool *>(take(MAXALIGN(sizeof(Pool))));
+  pool->keys = reinterpret_cast<PoolKey *>(take(slots * sizeof(PoolKey)));
+  pool->candidates = reinterpret_cast<keypool::Candidate *>(take(slots * sizeof(keypool::Candidate)));
+  char *copied_texts = take(MAXALIGN(texts.size));
+  auto *order = reinterpret_cast<uint32_t *>(take(slots * sizeof(uint32)));
+  auto *position = reinterpret_cast<uint32_t *>(take(slots * sizeof(uint32)));
+  if (texts.size > 0) memcpy(copied_texts, texts.bytes, texts.size);
+  memcpy(space, provider.data(), provider.size());
+  pool->provider = {space, provider.size()};
+  pool->count = count;
   for (int i = 0; i < count; ++i) {
-    pool->keys[i] = loaded[i].key;
+    PoolKey *key = &pool->keys[i];
+    *key = loaded[i].key;
     pool->candidates[i] = loaded[i].candidate;
-    pool->active_count += loaded[i].key.active;
+    pool->active_count += key->active;
+    if (texts.size == 0) continue;
+    if (loaded[i].label_at != 0) key->label = reinterpret_cast<text *>(copied_texts + loaded[i].label_at);
+    key->secret.bytes = reinterpret_cast<uint8_t *>(copied_texts + loaded[i].secret_at);
   }
-  auto *order = static_cast<uint32_t *>(palloc_extended(slots * sizeof(uint32_t), MCXT_ALLOC_HUGE));
-  pool->order = keypool::SelectionOrder(pool->candidates, order, static_cast<uint32_t>(pool->active_count));
+  pool->order = keypool::SelectionOrder(pool->candidates, order, position, static_cast<uint32_t>(pool->active_count));
   return pool;
 }
 
-// Enters a complete pool into the tables; from here on it belongs to the cache. First of all that, since an entry may
-// fail for want of memory; and its name last, so that a pool that is found is whole.
-static void enter_pool(Pool *pool) {
-  MemoryContextSetParent(pool->context, cache_context);
+// Enters a complete pool into the tables. While this lasts the cache is of no use, so that what an error leaves half
+// done is dropped.
+static void enter_pool(Pool *pool, uint32 hash) {
+  uint64 version = std::exchange(cached_version, 0);
+  pool->hash = hash;
+  pool->cached = true;
+  dlist_push_head(&pools_by_use, pool);
+  bool found;
+  auto *by_hash = static_cast<HashEntry *>(hash_search(pools_by_hash, &hash, HASH_ENTER, &found));
+  pool->next_with_hash = found ? by_hash->first : nullptr;
+  by_hash->first = pool;
   for (int i = 0; i < pool->count; ++i) {
     auto *by_id = static_cast<KeyEntry *>(hash_search(keys_by_id, &pool->candidates[i].id, HASH_ENTER, nullptr));
     by_id->pool = pool;
     by_id->index = i;
   }
-  char name[keypool::kMaxProviderBytes + 1] = {};
-  memcpy(name, pool->provider.data(), pool->provider.size());
-  auto *by_name = static_cast<ProviderEntry *>(hash_search(pools_by_provider, name, HASH_ENTER, nullptr));
-  by_name->pool = pool;
+  cached_version = version;
 }
 
-// Loads a provider; null if it has no keys. Nothing is entered if something changed meanwhile: the caller looks at the
-// version again. An error on the way frees what was loaded with the caller's context.
-static Pool *load_pool(std::string_view provider) {
-  MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "keypool pool", ALLOCSET_SMALL_SIZES);
+// Drops the providers that were used least recently while the cache is larger than it may be, but the newest.
+static void make_room(void) {
+  Size limit = static_cast<Size>(keypool_cache_size) * 1024;
+  auto is_full = [&] { return MemoryContextMemAllocated(cache_context, true) > limit; };
+  while (is_full() && dlist_has_next(&pools_by_use, dlist_head_node(&pools_by_use)))
+    drop_pool(static_cast<Pool *>(dlist_tail_node(&pools_by_use)));
+  outgrown = is_full() && MemoryContextMemAllocated(pools_context, true) < limit / 2;
+}
+
+// Loads a provider; null if it has no keys. Nothing is entered if it changed meanwhile: the caller looks again. An
+// error on the way frees what was loaded with the caller's context.
+static Pool *load_pool(std::string_view provider, uint32 hash) {
+  MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "keypool loading", ALLOCSET_DEFAULT_SIZES);
   MemoryContext before = MemoryContextSwitchTo(context);
   int count;
-  LoadedKey *loaded = load_keys(provider, &count);
+  Texts texts = {static_cast<char *>(palloc(1024)), 1, 1024};  // not from 0, which means none
+  LoadedKey *loaded = load_keys(provider, &count, &texts);
   Pool *pool = nullptr;
-  if (count > 0 && is_current()) {
-    auto *name = static_cast<char *>(palloc(provider.size() + 1));
-    memcpy(name, provider.data(), provider.size());
-    pool = make_pool({name, provider.size()}, loaded, count);
-    pool->context = context;
-    pfree(loaded);
-    enter_pool(pool);
+  if (count > 0 && is_current(hash)) {
+    pool = make_pool(provider, loaded, count, texts, pools_context);
+    enter_pool(pool, hash);
+    make_room();
   }
   MemoryContextSwitchTo(before);
-  if (pool == nullptr) MemoryContextDelete(context);
+  MemoryContextDelete(context);
   return pool;
 }
 
-static Pool *cached_pool(std::string_view provider) {
-  if (last_pool != nullptr && last_pool->provider == provider) return last_pool;
-  char name[keypool::kMaxProviderBytes + 1] = {};
-  memcpy(name, provider.data(), provider.size());
-  auto *entry = static_cast<ProviderEntry *>(hash_search(pools_by_provider, name, HASH_FIND, nullptr));
-  if (entry != nullptr) last_pool = entry->pool;
-  return entry ? entry->pool : nullptr;
+static uint32 hash_of(std::string_view provider) {
+  return last_pool != nullptr && last_pool->provider == provider ? last_pool->hash : provider_change_hash(provider);
 }
 
-static KeyReference cached_key(const keypool::KeyId &id) {
+static Pool *cached_pool(std::string_view provider, uint32 hash) {
+  if (last_pool != nullptr && last_pool->provider == provider) return last_pool;
+  auto *entry = static_cast<HashEntry *>(hash_search(pools_by_hash, &hash, HASH_FIND, nullptr));
+  for (Pool *pool = entry ? entry->first : nullptr; pool != nullptr; pool = pool->next_with_hash)
+    if (pool->provider == provider) return pool;
+  return nullptr;
+}
+
+static void note_use(Pool *pool) {
+  last_pool = pool;
+  dlist_move_head(&pools_by_use, pool);
+}
+
+int pool_cache_index(const Pool &pool, const keypool::KeyId &id) {
   auto *entry = static_cast<KeyEntry *>(hash_search(keys_by_id, &id, HASH_FIND, nullptr));
-  if (entry == nullptr) return {};
-  return {entry->pool, &entry->pool->keys[entry->index]};
+  return entry != nullptr && entry->pool == &pool ? entry->index : -1;
 }
 
 Pool *pool_cache_open_provider(std::string_view provider, LOCKMODE mode, Relation *state) {
   for (;;) {
-    match_version(relations_version());
-    Pool *pool = cached_pool(provider);
-    if (pool == nullptr) pool = load_pool(provider);
+    take_in_changes();
+    uint32 hash = hash_of(provider);
+    Pool *pool = cached_pool(provider, hash);
+    if (pool == nullptr) pool = load_pool(provider, hash);
     *state = state_store_open(mode);
-    if (is_current()) return pool;
+    if (is_current(hash)) {
+      if (pool != nullptr) note_use(pool);
+      return pool;
+    }
     state_store_close(*state, mode);
   }
 }
@@ -227,7 +327,7 @@ static std::string_view find_provider(const keypool::KeyId &id) {
   std::string_view provider;
   if (HeapTuple row = systable_getnext(scan)) {
     bool is_null;
-    provider = text_view(copy_text(heap_getattr(row, kKeysProvider, RelationGetDescr(keys), &is_null)));
+    provider = text_view(DatumGetTextPCopy(heap_getattr(row, kKeysProvider, RelationGetDescr(keys), &is_null)));
   }
   systable_endscan(scan);
   UnregisterSnapshot(snapshot);
@@ -238,17 +338,21 @@ static std::string_view find_provider(const keypool::KeyId &id) {
 
 KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state) {
   for (;;) {
-    match_version(relations_version());
-    KeyReference found = cached_key(id);
-    if (found.key == nullptr) {
-      std::string_view provider = find_provider(id);
-      // A pool that is known and lacks the key would lack it again.
-      if (!provider.empty() && cached_pool(provider) == nullptr) load_pool(provider);
-      found = cached_key(id);
+    take_in_changes();
+    auto *found = static_cast<KeyEntry *>(hash_search(keys_by_id, &id, HASH_FIND, nullptr));
+    std::string_view provider = found == nullptr ? find_provider(id) : found->pool->provider;
+    uint32 hash = hash_of(provider);
+    // A pool that is known and lacks the key would lack it again.
+    if (found == nullptr && !provider.empty() && cached_pool(provider, hash) == nullptr) {
+      load_pool(provider, hash);
+      found = static_cast<KeyEntry *>(hash_search(keys_by_id, &id, HASH_FIND, nullptr));
     }
     *state = state_store_open(mode);
-    if (is_current()) {
-      if (found.key != nullptr) return found;
+    if (is_current(hash)) {
+      if (found != nullptr) {
+        note_use(found->pool);
+        return {found->pool, found->index};
+      }
       state_store_close(*state, mode);
       report_unknown_key();
     }
@@ -257,13 +361,13 @@ KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relati
 }
 
 Pool *pool_of_returning_keys(const Pool &pool, keypool::TimeUs now) {
-  auto *returning = static_cast<LoadedKey *>(palloc(std::max(pool.count, 1) * sizeof(LoadedKey)));
+  auto *returning = static_cast<LoadedKey *>(palloc(Max(pool.count, 1) * sizeof(LoadedKey)));
   int count = 0;
   for (int i = pool.active_count; i < pool.count; ++i) {
     keypool::TimeUs until = pool.keys[i].inactive_until;
     if (until == 0 || until > now) continue;
-    returning[count] = {pool.candidates[i], pool.keys[i]};
+    returning[count] = {pool.candidates[i], pool.keys[i], 0, 0};
     returning[count++].key.active = true;
   }
-  return count == 0 ? nullptr : make_pool(pool.provider, returning, count);
+  return count == 0 ? nullptr : make_pool(pool.provider, returning, count, {}, CurrentMemoryContext);
 }

@@ -8,13 +8,17 @@ extern "C" {
 
 static KeypoolRelations known;
 static uint64 version = 1;
+static uint64 changes = 1;
 
 // Called while invalidations are taken in, also in the middle of a scan: only notes.
 static void on_relation_change(Datum, Oid relation) {
-  bool known_other = OidIsValid(known.provider_keys) && OidIsValid(relation);
-  if (known_other && relation != known.provider_keys && relation != known.key_state && relation != known.grants) return;
+  bool all = !OidIsValid(known.provider_keys) || !OidIsValid(relation);
+  bool rows = relation == known.provider_keys || relation == known.key_state || relation == known.freed_keys;
+  bool grants = relation == known.grants;
+  if (!all && !rows && !grants) return;
   known = {};
-  ++version;
+  if (all || rows) ++version;
+  ++changes;
 }
 
 void relations_init(void) { CacheRegisterRelcacheCallback(on_relation_change, Datum{0}); }
@@ -33,6 +37,7 @@ static KeypoolRelations look_up(void) {
   found.provider_keys_by_order = find("provider_keys_order", schema);
   found.key_state_by_key = find("key_state_pkey", schema);
   found.key_state = find("key_state", schema);
+  found.freed_keys = get_relname_relid("freed_keys", schema);
   found.grants = find("grants", schema);
   found.provider_keys = find("provider_keys", schema);
   return found;
@@ -40,9 +45,9 @@ static KeypoolRelations look_up(void) {
 
 const KeypoolRelations &relations(void) {
   while (!OidIsValid(known.provider_keys)) {
-    uint64 before = version;
+    uint64 before = changes;
     KeypoolRelations found = look_up();
-    if (version == before) known = found;  // else they may be of before and after a change
+    if (changes == before) known = found;  // else they may be of before and after a change
   }
   return known;
 }
@@ -86,4 +91,9 @@ void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsCo
 uint64 relations_version(void) {
   AcceptInvalidationMessages();
   return version;
+}
+
+uint64 grants_version(void) {
+  AcceptInvalidationMessages();
+  return changes;
 }

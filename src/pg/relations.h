@@ -22,6 +22,9 @@ enum ProviderKeysColumn : AttrNumber {
 // Columns of keypool.key_state.
 enum KeyStateColumn : AttrNumber { kStateKeyId = 1, kStateState };
 
+// Columns of keypool.freed_keys.
+enum FreedKeysColumn : AttrNumber { kFreedSlot = 1, kFreedRing };
+
 // Columns of keypool.grants, in order.
 enum GrantsColumn : AttrNumber { kGrantsRole = 1, kGrantsRights, kGrantsProvider, kGrantsColumns = kGrantsProvider };
 
@@ -37,6 +40,7 @@ struct KeypoolRelations {
   Oid provider_keys_by_order;  // its index on (provider_id, priority, id)
   Oid key_state;
   Oid key_state_by_key;  // its primary key
+  Oid freed_keys;        // invalid before the extension is updated to 0.2.0
   Oid grants;
 };
 
@@ -48,7 +52,12 @@ const KeypoolRelations &relations(void);
 // The role that owns them.
 Oid relations_owner(void);
 
-// A number that changes whenever something about one of these relations may have changed: a key or a grant was added,
-// changed or removed in a transaction that committed, or in this transaction (the tables' triggers invalidate the
-// relation); or a table was rewritten. Takes in what other sessions have committed up to now.
+// A number that changes whenever all that is known of the rows of keypool.provider_keys, keypool.key_state and
+// keypool.freed_keys may be wrong, addresses included: a table was rewritten, truncated or altered, or states were
+// restored. A key that is added, changed or removed is told of by its provider (provider_changes.h). Takes in what
+// other sessions have committed up to now.
 uint64 relations_version(void);
+
+// A number that changes whenever a grant was added, changed or removed in a transaction that committed, or in this
+// transaction, and when relations_version does. Takes in likewise.
+uint64 grants_version(void);

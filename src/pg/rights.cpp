@@ -17,7 +17,7 @@ struct Grant {
   std::string_view provider;
 };
 
-// All rows, as of a version of the relations.
+// All rows, as of a grants_version.
 static MemoryContext grants_context;
 static Grant *grants;
 static int grant_count;
@@ -33,7 +33,7 @@ void rights_init(void) {
   CacheRegisterSyscacheCallback(AUTHOID, on_role_change, Datum{0});
 }
 
-uint64 rights_version(void) { return relations_version() + membership_version; }
+uint64 rights_version(void) { return grants_version() + membership_version; }
 
 static Right right_of(std::string_view name) {
   return name == "operator" ? Right::kOperate : name == "monitor" ? Right::kLook : Right::kUse;
@@ -66,9 +66,9 @@ static void load_grants(void) {
 }
 
 static void refresh_grants(void) {
-  while (loaded_version != relations_version()) {
+  while (loaded_version != grants_version()) {
     loaded_version = 0;
-    uint64 version = relations_version();
+    uint64 version = grants_version();
     load_grants();
     loaded_version = version;
   }

@@ -5,6 +5,7 @@
 
 #include "pg/clock.h"
 
+int keypool_cache_size = 16384;
 int keypool_default_cooldown = 60;
 int keypool_max_cooldown = 86400;
 char *keypool_master_key_command = nullptr;
@@ -65,6 +66,9 @@ void settings_init(void) {
   DefineCustomStringVariable("keypool.pgp_secret_key_file", "File that holds the server's OpenPGP key.",
                              "The ASCII-armored secret key, and after it the public key.", &keypool_pgp_secret_key_file,
                              "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_length, nullptr, nullptr);
+  DefineCustomIntVariable("keypool.cache_size", "Memory in which a session keeps what it knows of keys.",
+                          "The providers that it used least recently make room for others.", &keypool_cache_size, 16384,
+                          64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.default_cooldown", "Cooldown of a key after a 429 that says no time.", nullptr,
                           &keypool_default_cooldown, 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.max_cooldown", "Longest cooldown that a 429 can start.", nullptr,

@@ -3,6 +3,7 @@
 
 #include "core/key_state.h"
 
+extern int keypool_cache_size;             // kB
 extern int keypool_default_cooldown;       // seconds
 extern int keypool_max_cooldown;           // seconds
 extern char *keypool_master_key_command;   // shell command, or empty

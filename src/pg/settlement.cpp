@@ -6,6 +6,7 @@
 #include "pg/arguments.h"
 #include "pg/clock.h"
 #include "pg/key_access.h"
+#include "pg/key_change.h"
 #include "pg/report.h"
 #include "pg/settings.h"
 #include "pg/state_store.h"
@@ -41,9 +42,9 @@ template <typename Settle>
 static void settle_state(const KeyId &id, Right right, const GivenLease &lease, Settle settle) {
   for (int attempt = 0;; ++attempt) {
     Relation relation;
-    const PoolKey *key = key_access_open(id, right, RowExclusiveLock, &relation);
+    KeyReference key = key_access_open(id, right, RowExclusiveLock, &relation);
     Status status;
-    StateChange result = state_store_change(relation, key->address, id, [&](KeyState *state) {
+    StateChange result = key_change_recorded(relation, key, [&](KeyState *state) {
       TimeUs now = clock_now();
       Reservation granted;
       const Reservation *reservation = read_lease(lease, id, *state, now, &granted, &status);
@@ -58,16 +59,16 @@ static void settle_state(const KeyId &id, Right right, const GivenLease &lease, 
 }
 
 // Gives a reservation back; false if the address no longer holds this key. Raises as settle_state.
-static bool try_release(Relation relation, const PoolKey &key, const KeyId &id, const GivenLease &lease) {
-  LockedState locked = state_store_lock(relation, key.address, id, BUFFER_LOCK_EXCLUSIVE);
-  if (locked.state == nullptr) return false;
-  TimeUs now = clock_now();
-  Reservation granted;
+static bool try_release(Relation relation, const KeyReference &key, const GivenLease &lease) {
   Status status;
-  read_lease(lease, id, *locked.state, now, &granted, &status);
-  state_store_unlock(locked, status.ok() && keypool::Release(locked.state, granted, now));
+  StateChange result = key_change_reserved(relation, key, [&](KeyState *state) {
+    TimeUs now = clock_now();
+    Reservation granted;
+    read_lease(lease, key.id(), *state, now, &granted, &status);
+    return status.ok() && keypool::Release(state, granted, now);
+  });
   report_status(status);
-  return true;
+  return result != StateChange::kGone;
 }
 
 static int64 argument_retry_after(FunctionCallInfo fcinfo, int number) {
@@ -98,8 +99,8 @@ Datum keypool_release(PG_FUNCTION_ARGS) {
   report_if_read_only("keypool_release");
   for (int attempt = 0;; ++attempt) {
     Relation relation;
-    const PoolKey *key = key_access_open(id, Right::kUse, RowExclusiveLock, &relation);
-    bool done = try_release(relation, *key, id, argument_lease(fcinfo, 1));
+    KeyReference key = key_access_open(id, Right::kUse, RowExclusiveLock, &relation);
+    bool done = try_release(relation, key, argument_lease(fcinfo, 1));
     state_store_close(relation, RowExclusiveLock);
     if (done) PG_RETURN_VOID();
     pool_cache_retry(attempt);

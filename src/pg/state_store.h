@@ -4,8 +4,9 @@
 // row is. A row is named by its address, which holds until the table is rewritten (relations_version tells), and is
 // accepted only if the key's id is in it.
 //
-// Rules: one buffer lock at a time; nothing between lock and unlock raises, allocates, or takes another lock; the table
-// is locked (state_store_open) before and unlocked after, so that a rewrite cannot happen between.
+// Rules: one row locked at a time; nothing between lock and unlock raises, allocates, or takes another lock but that of
+// a ring (freed_keys.h); the table is locked (state_store_open) before and unlocked after, so that a rewrite cannot
+// happen between.
 #pragma once
 
 #include "pg/postgres_api.h"

@@ -9,6 +9,7 @@
 #include "pg/door.h"
 #include "pg/key_ids.h"
 #include "pg/owner_query.h"
+#include "pg/provider_changes.h"
 #include "pg/relations.h"
 #include "pg/report.h"
 #include "pg/rights.h"
@@ -100,15 +101,22 @@ static void seal_value(NewRow *row, bool update) {
 
 extern "C" {
 
-// BEFORE INSERT OR UPDATE ON keypool.provider_keys FOR EACH ROW
+// BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys FOR EACH ROW. The change is announced before it is made as
+// well as after it: a statement that selects among rows that it has changed itself, and then fails, would else leave
+// its session with a cache of rows that never were, since no trigger runs after it.
 PG_FUNCTION_INFO_V1(keypool_before_key_change);
 Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
   TriggerData *trigger = trigger_data(fcinfo, "keypool.before_key_change", {relations().provider_keys},
                                       TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
   TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+  NewRow row;
+  if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) {
+    read_row(trigger->tg_trigtuple, columns, &row);
+    tell_provider_change(row.provider());
+    return PointerGetDatum(trigger->tg_trigtuple);
+  }
   bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
   HeapTuple tuple = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
-  NewRow row;
   read_row(tuple, columns, &row);
   if (row.is_null(kKeysProvider))
     ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("provider_id must not be null"));
@@ -126,6 +134,7 @@ Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
     if (row.is_null(kKeysId)) row.Set(kKeysId, key_id_datum(new_key_id(row.provider())));
   }
   if (secret_changed) seal_value(&row, update);
+  tell_provider_change(row.provider());
   return PointerGetDatum(heap_modify_tuple(tuple, columns, row.values, row.nulls, row.changed));
 }
 
@@ -133,20 +142,21 @@ Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(keypool_after_key_change);
 Datum keypool_after_key_change(PG_FUNCTION_ARGS) {
   TriggerData *trigger = trigger_data(fcinfo, "keypool.after_key_change", {relations().provider_keys}, 0);
-  QueryArguments arguments;
-  if (!TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)) {
-    bool is_null;
-    arguments.Add(UUIDOID,
-                  heap_getattr(trigger->tg_trigtuple, kKeysId, RelationGetDescr(trigger->tg_relation), &is_null));
+  if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)) {
+    owner_execute("TRUNCATE keypool.key_state", {});
+    CacheInvalidateRelcache(trigger->tg_relation);
+    return PointerGetDatum(nullptr);
   }
+  NewRow row;
+  read_row(trigger->tg_trigtuple, RelationGetDescr(trigger->tg_relation), &row);
+  QueryArguments arguments;
+  arguments.Add(UUIDOID, row.value(kKeysId));
   if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
     owner_execute("INSERT INTO keypool.key_state (key_id, state) VALUES ($1, '1') ON CONFLICT (key_id) DO NOTHING",
                   arguments);
   else if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
     owner_execute("DELETE FROM keypool.key_state WHERE key_id OPERATOR(pg_catalog.=) $1", arguments);
-  else if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
-    owner_execute("TRUNCATE keypool.key_state", arguments);
-  CacheInvalidateRelcache(trigger->tg_relation);
+  tell_provider_change(row.provider());
   return PointerGetDatum(nullptr);
 }
 
@@ -177,14 +187,10 @@ Datum keypool_after_grant_change(PG_FUNCTION_ARGS) {
   return PointerGetDatum(nullptr);
 }
 
-// After a change of keypool.key_state by a statement, and before one of keypool.provider_keys: a
-// statement that selects among rows that it has changed itself, and then fails, would else leave its session with a
-// cache of rows that never were, since no trigger runs after it.
+// AFTER INSERT OR DELETE ON keypool.key_state FOR EACH STATEMENT, likewise
 PG_FUNCTION_INFO_V1(keypool_tell_sessions);
 Datum keypool_tell_sessions(PG_FUNCTION_ARGS) {
-  const KeypoolRelations &tables = relations();
-  CacheInvalidateRelcache(
-      trigger_data(fcinfo, "keypool.tell_sessions", {tables.key_state, tables.provider_keys}, 0)->tg_relation);
+  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.tell_sessions", {relations().key_state}, 0)->tg_relation);
   return PointerGetDatum(nullptr);
 }
 

@@ -289,6 +289,54 @@ TEST(Totals, DoNotOverflow) {
   EXPECT_EQ(state.recorded.total_tokens, INT64_MAX);
 }
 
+// What a key that refuses says of its wait holds for every size and moment that it names, and is not too careful.
+TEST(Wait, IsTrueAndTight) {
+  std::mt19937 random(8);
+  for (int round = 0; round < 3000; ++round) {
+    KeyState state = FreshState();
+    TimeUs now = kStart;
+    for (int i = 0; i < 6; ++i) {
+      now += random() % (20 * kMicrosPerSecond);
+      Record(&state, nullptr, random() % 50, now);
+    }
+    if (random() % 4 == 0) Mark429(&state, nullptr, 1 + random() % 40, now);
+    Limits limits = {static_cast<int64_t>(random() % 8), static_cast<int64_t>(random() % 200)};
+    int64_t tokens = limits.max_tpm == 0 ? random() % 100 : random() % (limits.max_tpm + 1);
+    Admission refused = Admit(state, limits, tokens, now);
+    if (refused.admitted) continue;
+    Wait wait = WaitOf(state, limits, tokens, now);
+    ASSERT_LE(wait.tokens, tokens);
+    ASSERT_FALSE(wait.EndsBefore({now, 0, false}));
+    ASSERT_LE(wait.moment, refused.moment);
+    ASSERT_FALSE(Admits(state, limits, wait.tokens, wait.moment - 1));
+    ASSERT_TRUE(Admits(state, limits, wait.tokens, wait.moment));
+    if (wait.tokens > 0) {
+      ASSERT_TRUE(Admits(state, limits, wait.tokens - 1, now));
+    }
+  }
+}
+
+TEST(Burden, IsEasedByWhatLetsAKeyServeSooner) {
+  KeyState state = FreshState();
+  Reservation lease = Reserve(&state, 100, At(0), 0);
+  Reservation second = Reserve(&state, 100, At(0), 0);
+  auto eases = [&](auto change) {
+    Burden before = BurdenOf(state);
+    change();
+    return BurdenOf(state).EasedFrom(before);
+  };
+  EXPECT_FALSE(eases([&] { Reserve(&state, 1, At(1), 0); }));
+  EXPECT_FALSE(eases([&] { Record(&state, &lease, 100, At(1)); }));
+  EXPECT_TRUE(eases([&] { Record(&state, &second, 99, At(1)); }));
+  EXPECT_FALSE(eases([&] { Record(&state, nullptr, 5, At(2)); }));
+  Reservation third = Reserve(&state, 0, At(2), 0);
+  EXPECT_TRUE(eases([&] { Release(&state, third, At(2)); }));
+  EXPECT_TRUE(eases([&] { Mark429(&state, nullptr, 60, At(2)); }));
+  EXPECT_FALSE(eases([&] { Mark429(&state, nullptr, 60, At(2)); }));
+  EXPECT_TRUE(eases([&] { ClearCooldown(&state); }));
+  EXPECT_TRUE(eases([&] { Record(&state, nullptr, 0, At(61)); })) << "its clock went on, and usage left";
+}
+
 // What a crash may leave of the reserved half: anything.
 TEST(Crash, TornReservationsAreHarmlessAndAgeOut) {
   std::mt19937_64 random(7);

@@ -89,7 +89,7 @@ unlike(slurp_file($node->logfile), qr/WARNING|PANIC|TRAP|leak/, 'no warning of a
     add_keys('killed', 3);
     my $kills = rounds(4, 200);
     my $done = 0;
-    my ($times, $counted) = weather('killed', rounds(6, 200), ['57014'], sub {
+    my ($times, $counted) = weather('killed', rounds(12, 200), ['57014'], sub {
         return 0 if $done >= $kills;
         my @backends = split /\n/, value("SELECT pid $workers AND state = 'active'");
         return 0 unless @backends;

@@ -1,0 +1,72 @@
+// key_change.h - changes of a key's state that may let it serve sooner, told to those who wait for it.
+//
+// The telling (freed_keys.h) is one step with the change, under the lock of the key's page. Its ring is opened only
+// when somebody does wait: the first look then changes nothing, and a second one is made with the ring open.
+#pragma once
+
+#include "pg/postgres_api.h"
+
+#include "core/window.h"
+#include "pg/freed_keys.h"
+#include "pg/pool_cache.h"
+#include "pg/state_store.h"
+
+// Changes both halves of a key's state, as state_store_change does; `change` is called with it until it has been told.
+template <typename Change>
+StateChange key_change_recorded(Relation relation, const KeyReference &key, Change change);
+
+// The same for the reserved half only: not logged, and not durable.
+template <typename Change>
+StateChange key_change_reserved(Relation relation, const KeyReference &key, Change change);
+
+// Calls `change`, and tells if the key is awaited and may serve sooner. False if that refused, or if the key is awaited
+// and `ring` is not open: `needs_ring` is then set, and nothing was called.
+template <typename Change>
+bool change_and_tell(keypool::KeyState *state, const keypool::KeyId &id, const FreedKeys &ring, bool *needs_ring,
+                     Change change) {
+  bool awaited = state->reserved.awaited != 0;
+  if (awaited && !freed_keys_is_open(ring) && !*needs_ring) {
+    *needs_ring = true;
+    return false;
+  }
+  keypool::Burden before = awaited ? keypool::BurdenOf(*state) : keypool::Burden{};
+  if (!change(state)) return false;
+  if (awaited && keypool::BurdenOf(*state).EasedFrom(before)) {
+    state->reserved.awaited = 0;
+    freed_keys_post(ring, id);
+  }
+  return true;
+}
+
+// Runs a step that may need the ring: without it, and if it does, again with it.
+template <typename Step>
+StateChange with_ring_if_needed(const KeyReference &key, Step step) {
+  FreedKeys ring = {};
+  bool needs_ring = false;
+  StateChange result = step(ring, &needs_ring);
+  if (!needs_ring) return result;
+  ring = freed_keys_open(key.pool->hash, RowExclusiveLock);
+  result = step(ring, &needs_ring);
+  freed_keys_close(&ring);
+  return result;
+}
+
+template <typename Change>
+StateChange key_change_recorded(Relation relation, const KeyReference &key, Change change) {
+  return with_ring_if_needed(key, [&](const FreedKeys &ring, bool *needs_ring) {
+    return state_store_change(relation, key.key().address, key.id(), [&](keypool::KeyState *state) {
+      return change_and_tell(state, key.id(), ring, needs_ring, change);
+    });
+  });
+}
+
+template <typename Change>
+StateChange key_change_reserved(Relation relation, const KeyReference &key, Change change) {
+  return with_ring_if_needed(key, [&](const FreedKeys &ring, bool *needs_ring) {
+    LockedState locked = state_store_lock(relation, key.key().address, key.id(), BUFFER_LOCK_EXCLUSIVE);
+    if (locked.state == nullptr) return StateChange::kGone;
+    bool changed = change_and_tell(locked.state, key.id(), ring, needs_ring, change);
+    state_store_unlock(locked, changed);
+    return changed ? StateChange::kDone : StateChange::kRefused;
+  });
+}

@@ -1,0 +1,35 @@
+// provider_changes.h - telling every session that the keys of one provider have changed.
+//
+// The server tells its processes what a transaction has changed in the catalogs: at once in the session that changes,
+// at COMMIT in all others, on a standby with the replay of the COMMIT, and not at all after a rollback. A message names
+// a catalog and the hash of an object's key in it, which is all that is needed here: a provider is announced as an
+// object of pg_sequence whose number is a hash of its name. Should a sequence have that number, it is merely looked up
+// anew; should two providers share a hash, both are.
+//
+// (The alternative, to invalidate the table of keys, drops all that every session knows of all providers.)
+#pragma once
+
+#include "pg/postgres_api.h"
+
+#include <string_view>
+
+void provider_changes_init(void);
+
+// Announces a change of this transaction to all sessions, this one included.
+void tell_provider_change(std::string_view provider);
+
+// What announcements name the provider by.
+uint32 provider_change_hash(std::string_view provider);
+
+// Announcements that came in since they were last taken. They come with invalidations (relations_version).
+struct ProviderChanges {
+  bool all;  // more than could be kept, or the server lost count
+  int count;
+  uint32 hashes[1024];
+};
+
+// Whether there is one that names such a provider.
+bool provider_change_came(uint32 hash);
+
+// All of them; they belong to the module, and hold until the next invalidation. From here on none has come.
+const ProviderChanges &take_provider_changes(void);
