@@ -70,6 +70,12 @@ is($waits->ask(q{SELECT status FROM keypool_try_select('two', 30)}), 'ok', 'a sm
 is($waits->ask(q{SELECT status FROM keypool_try_select('two', 30)}), 'limited', 'and another one does not');
 is($waits->ask(q{SELECT status FROM keypool_try_select('two', 5)}), 'ok', 'but a still smaller one does');
 
+value(q{SELECT keypool_add_key('better', 'good', 'sk-key', max_rpm => 1), keypool_add_key('better', 'worse', 'sk-key', priority => 1)});
+my ($good, $held) = split /\|/, $frees->ask(q{SELECT key_id, lease FROM keypool_select('better')});
+is($waits->ask(q{SELECT key_label FROM keypool_select('better')}), 'worse', 'a worse key serves while the better one is full');
+$frees->ask("SELECT keypool_release('$good', $held)");
+is($waits->ask(q{SELECT key_label FROM keypool_select('better')}), 'good', 'and no longer than that');
+
 # More keys are freed at once than sessions can be told of one by one.
 value(q{SELECT keypool_add_key('many', 'key', 'sk-key', max_rpm => 1) FROM generate_series(1, 700) i});
 $frees->ask(q{CREATE TEMP TABLE given AS SELECT g.* FROM generate_series(1, 700) i, LATERAL keypool_select('many', i * 0) g});
