@@ -76,6 +76,11 @@ is($waits->ask(q{SELECT key_label FROM keypool_select('better')}), 'worse', 'a w
 $frees->ask("SELECT keypool_release('$good', $held)");
 is($waits->ask(q{SELECT key_label FROM keypool_select('better')}), 'good', 'and no longer than that');
 
+value(q{SELECT keypool_add_key('sizes', 'good', 'sk-key', max_tpm => 100), keypool_add_key('sizes', 'worse', 'sk-key', priority => 1)});
+my $sizes = q{SELECT key_label FROM keypool_select('sizes', %d)};
+is(join(' ', map { $waits->ask(sprintf $sizes, $_) } 60, 60, 41, 10, 31, 30, 0), 'good worse worse good worse good worse',
+    'a key with room for small requests only serves those');
+
 # More keys are freed at once than sessions can be told of one by one.
 value(q{SELECT keypool_add_key('many', 'key', 'sk-key', max_rpm => 1) FROM generate_series(1, 700) i});
 $frees->ask(q{CREATE TEMP TABLE given AS SELECT g.* FROM generate_series(1, 700) i, LATERAL keypool_select('many', i * 0) g});
