@@ -43,7 +43,8 @@ static void warn_unopened(const keypool::KeyId &id, const Status &status) {
 
 // Whether a key's secret opens. Found out once per key and keyring, before the key is ever reserved: neither the stored
 // value nor the keyring can change without that being forgotten. Only the first key of a walk whose master key is
-// missing is tried again, to tell which master key that is; and that looks whether the keyring has it by now.
+// missing is tried again, to tell which master key that is; and that looks whether the keyring has it by now. No key is
+// blamed for a keyring that is of no use.
 static bool secret_opens(Pool *pool, uint32 index, Refusal *refusal) {
   PoolKey *key = &pool->keys[index];
   if (key->opens == Opens::kYes) return true;
@@ -58,7 +59,7 @@ static bool secret_opens(Pool *pool, uint32 index, Refusal *refusal) {
   if (known) return false;
   if (missing) refusal->problem = status;
   if (status.code == Code::kInternal) report_status(status);
-  warn_unopened(pool->candidates[index].id, status);
+  if (!missing || master_keys_problem().ok()) warn_unopened(pool->candidates[index].id, status);
   return false;
 }
 

@@ -49,6 +49,7 @@ for my $case (@broken) {
     my $fresh = open_session($node);
     my $said  = $fresh->failure($select);
     like($said, qr/^ERROR:  KP401: [^\n]*$message/m, "a keyring that is $name: a new session says so");
+    unlike($said, qr/WARNING/, '... and blames no key');
     my $refused = $open->failure(q{SELECT keypool_add_key('pool', 'two', 'sk-marker-two')});
     like($refused, qr/^ERROR:  KP401: [^\n]*$message/m, '... nothing is sealed');
     unlike("$said$refused", qr/marker|\Q$short\E|\Q@{[substr($primary, 8)]}\E|\Q@{[substr($other_key, 6)]}\E/, '... what is in it is not shown');
