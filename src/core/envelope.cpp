@@ -138,7 +138,7 @@ void ParseStored(std::string_view stored, uint8_t *buffer, StoredSecret *secret)
   size_t size;
   if (!DecodeBase64(stored, buffer, &size)) return;
   if (size <= kNonceBytes + kTagBytes || size > kMaxPayloadBytes) return;
-  memcpy(buffer + size, id.data(), id.size());
+  std::copy(id.begin(), id.end(), buffer + size);
   secret->payload_size = static_cast<uint16_t>(size);
   secret->master_key_id_size = static_cast<uint8_t>(id.size());
   secret->form = sealed ? SecretForm::kSealed : SecretForm::kLegacy;

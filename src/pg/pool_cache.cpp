@@ -369,5 +369,8 @@ Pool *pool_of_returning_keys(const Pool &pool, keypool::TimeUs now) {
     returning[count] = {pool.candidates[i], pool.keys[i], 0, 0};
     returning[count++].key.active = true;
   }
-  return count == 0 ? nullptr : make_pool(pool.provider, returning, count, {}, CurrentMemoryContext);
+  if (count == 0) return nullptr;
+  Pool *copy = make_pool(pool.provider, returning, count, {}, CurrentMemoryContext);
+  copy->hash = pool.hash;
+  return copy;
 }

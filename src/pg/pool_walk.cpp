@@ -136,36 +136,43 @@ static bool note_awaited(const Walker &walker, keypool::KeyState *state, bool *c
   return state->reserved.awaited != 0 && freed_keys_is_open(walker.ring);
 }
 
-// Looks at the first key under its lock, and in the same step reserves it if it serves.
+// Decides under the key's lock, and in the same step reserves it if it serves.
+static bool decide(const Walker &walker, const keypool::Limits &limits, keypool::KeyState *state, Look *look) {
+  TimeUs now = clock_now();
+  int64 tokens = walker.request.tokens;
+  bool changed = false;
+  look->admission = keypool::Admit(*state, limits, tokens, now);
+  if (!look->admission.admitted) {
+    look->kind = Look::kBlocked;
+    look->awaited = note_awaited(walker, state, &changed);
+    if (look->awaited) look->wait = keypool::WaitOf(*state, limits, tokens, now);
+  } else if (waits_are_over(walker, now)) {
+    look->kind = Look::kTooSoon;
+  } else {
+    look->kind = Look::kServes;
+    if (walker.request.effect == Effect::kPeek) return false;
+    look->reservation = keypool::Reserve(state, tokens, now, newest_grant);
+    look->last_grant = state->reserved.last_grant;
+    changed = true;
+  }
+  return changed;
+}
+
+// Looks at the first key.
 static Look look_at_top(const Walker &walker) {
   uint32 index = walker.pool->order.Top();
   const PoolKey &key = walker.pool->keys[index];
   const keypool::Candidate &candidate = walker.pool->candidates[index];
   Look look = {};
   int lock_mode = walker.request.effect == Effect::kGrant ? BUFFER_LOCK_EXCLUSIVE : BUFFER_LOCK_SHARE;
-  LockedState locked = state_store_lock(walker.state, key.address, candidate.id, lock_mode);
-  if (locked.state == nullptr) return look;
-  TimeUs now = clock_now();
-  int64 tokens = walker.request.tokens;
-  bool changed = false;
-  look.last_grant = locked.state->reserved.last_grant;
-  if (look.last_grant > candidate.last_grant) {
-    look.kind = Look::kGrantedLater;
-  } else if (look.admission = keypool::Admit(*locked.state, key.limits, tokens, now); !look.admission.admitted) {
-    look.kind = Look::kBlocked;
-    look.awaited = note_awaited(walker, locked.state, &changed);
-    if (look.awaited) look.wait = keypool::WaitOf(*locked.state, key.limits, tokens, now);
-  } else if (waits_are_over(walker, now)) {
-    look.kind = Look::kTooSoon;
+  LockedState locked = state_store_lock_unless_granted(walker.state, key.address, candidate.id, lock_mode,
+                                                       candidate.last_grant, &look.last_grant);
+  if (locked.state != nullptr) {
+    bool changed = decide(walker, key.limits, locked.state, &look);
+    state_store_unlock(locked, changed);
   } else {
-    look.kind = Look::kServes;
-    if (walker.request.effect == Effect::kGrant) {
-      look.reservation = keypool::Reserve(locked.state, tokens, now, newest_grant);
-      look.last_grant = locked.state->reserved.last_grant;
-      changed = true;
-    }
+    look.kind = look.last_grant < 0 ? Look::kGone : Look::kGrantedLater;
   }
-  state_store_unlock(locked, changed);
   newest_grant = Max(newest_grant, look.last_grant);
   return look;
 }
@@ -221,39 +228,50 @@ static Step take_step(Walker *walker, Walk *walk) {
   pg_unreachable();
 }
 
+// When a key that waits can serve this request, as its state says now.
+struct LookAtWaiting {
+  bool gone;
+  Admission admission;
+  Wait wait;  // if it is not admitted
+};
+
+static LookAtWaiting look_at_waiting(const Walker &walker, uint32 index) {
+  const PoolKey &key = walker.pool->keys[index];
+  LookAtWaiting look = {};
+  LockedState locked =
+      state_store_lock(walker.state, key.address, walker.pool->candidates[index].id, BUFFER_LOCK_SHARE);
+  look.gone = locked.state == nullptr;
+  if (look.gone) return look;
+  TimeUs now = clock_now();
+  int64 tokens = walker.request.tokens;
+  look.admission = keypool::Admit(*locked.state, key.limits, tokens, now);
+  if (!look.admission.admitted) look.wait = keypool::WaitOf(*locked.state, key.limits, tokens, now);
+  state_store_unlock(locked, false);
+  return look;
+}
+
 // Finds out when the first of the keys that wait can serve this request. What is remembered of it may be too early:
-// another process has used the key since, or it waits for smaller requests. kAgain: it must be looked at as one that
-// may serve.
-static Step look_at_waiting(Walker *walker) {
+// another process has used the key since, or it waits for smaller requests. kAgain: it does not wait, and must be
+// looked at as one that may serve.
+static Step find_first_moment(Walker *walker) {
   keypool::SelectionOrder *order = &walker->pool->order;
-  int64 tokens = walker->request.tokens;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
     uint32 index = order->FirstWaiting();
-    const PoolKey &key = walker->pool->keys[index];
-    const keypool::Candidate &candidate = walker->pool->candidates[index];
-    if (!keypool::CanEverServe(key.limits, tokens)) {
+    bool fits = keypool::CanEverServe(walker->pool->keys[index].limits, walker->request.tokens);
+    LookAtWaiting look = fits ? look_at_waiting(*walker, index) : LookAtWaiting{};
+    if (look.gone) return Step::kMoved;
+    if (!fits || look.admission.admitted) {
       order->Wake(index);
       return Step::kAgain;
     }
-    LockedState locked = state_store_lock(walker->state, key.address, candidate.id, BUFFER_LOCK_SHARE);
-    if (locked.state == nullptr) return Step::kMoved;
-    TimeUs now = clock_now();
-    Admission admission = keypool::Admit(*locked.state, key.limits, tokens, now);
-    Wait wait = {};
-    if (!admission.admitted) wait = keypool::WaitOf(*locked.state, key.limits, tokens, now);
-    state_store_unlock(locked, false);
-    if (admission.admitted) {
-      order->Wake(index);
-      return Step::kAgain;
-    }
-    Wait exact = {admission.moment, static_cast<uint32>(tokens), admission.cooling};
-    if (!candidate.wait.EndsBefore(wait)) wait = exact;
-    if (!wait.EndsBefore(candidate.wait) && !candidate.wait.EndsBefore(wait)) {
-      note_blocked(admission, walker->refusal);
+    const Wait &known = walker->pool->candidates[index].wait;
+    Wait exact = {look.admission.moment, static_cast<uint32>(walker->request.tokens), look.admission.cooling};
+    if (!exact.EndsBefore(known) && !known.EndsBefore(exact)) {
+      note_blocked(look.admission, walker->refusal);
       return Step::kGoOn;
     }
-    order->CorrectFirstWaiting(wait);
+    order->CorrectFirstWaiting(known.EndsBefore(look.wait) ? look.wait : exact);
   }
 }
 
@@ -274,9 +292,10 @@ static Step try_to_walk(Walker *walker, Walk *walk) {
       if (step != Step::kGoOn) return step;
     }
     if (!order->waiting()) return Step::kGoOn;
-    Step step = look_at_waiting(walker);
+    Step step = find_first_moment(walker);
     if (step == Step::kMoved) return step;
-    if (step == Step::kGoOn) return waits_are_over(*walker, clock_now()) ? Step::kAgain : Step::kGoOn;
+    if (step == Step::kAgain) continue;
+    return waits_are_over(*walker, clock_now()) ? Step::kAgain : Step::kGoOn;
   }
 }
 

@@ -33,12 +33,35 @@ keypool::KeyState *state_store_in_page(Page page, OffsetNumber offset, const key
   return state->layout == keypool::kLayout ? state : nullptr;
 }
 
-LockedState state_store_lock(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, int mode) {
-  LockedState locked = {ReadBuffer(relation, ItemPointerGetBlockNumber(&address)), nullptr};
-  LockBuffer(locked.buffer, mode);
-  locked.state = state_store_in_page(BufferGetPage(locked.buffer), ItemPointerGetOffsetNumber(&address), key);
-  if (locked.state == nullptr) UnlockReleaseBuffer(locked.buffer);
+static keypool::KeyState *find_state(Buffer buffer, const ItemPointerData &address, const keypool::KeyId &key) {
+  return state_store_in_page(BufferGetPage(buffer), ItemPointerGetOffsetNumber(&address), key);
+}
+
+static LockedState lock_pinned(Buffer buffer, const ItemPointerData &address, const keypool::KeyId &key, int mode) {
+  LockBuffer(buffer, mode);
+  LockedState locked = {buffer, find_state(buffer, address, key)};
+  if (locked.state == nullptr) UnlockReleaseBuffer(buffer);
   return locked;
+}
+
+LockedState state_store_lock(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, int mode) {
+  return lock_pinned(ReadBuffer(relation, ItemPointerGetBlockNumber(&address)), address, key, mode);
+}
+
+LockedState state_store_lock_unless_granted(Relation relation, const ItemPointerData &address,
+                                            const keypool::KeyId &key, int mode, int64 since, int64 *last_grant) {
+  Buffer buffer = ReadBuffer(relation, ItemPointerGetBlockNumber(&address));
+  const keypool::KeyState *state = find_state(buffer, address, key);
+  *last_grant = state == nullptr ? -1 : __atomic_load_n(&state->reserved.last_grant, __ATOMIC_RELAXED);
+  if (state == nullptr || *last_grant > since) {
+    ReleaseBuffer(buffer);
+    return {};
+  }
+  LockedState locked = lock_pinned(buffer, address, key, mode);
+  *last_grant = locked.state == nullptr ? -1 : locked.state->reserved.last_grant;
+  if (locked.state == nullptr || *last_grant <= since) return locked;
+  state_store_unlock(locked, false);
+  return {};
 }
 
 void state_store_unlock(const LockedState &locked, bool changed) {

@@ -30,6 +30,12 @@ bool state_store_find(Relation relation, const keypool::KeyId &key, Snapshot sna
 // locked.
 LockedState state_store_lock(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, int mode);
 
+// The same, but only if the key has not been granted since the grant with the order number `since`. Else the buffer is
+// not locked, and state is null. `*last_grant` is the number of its last grant, -1 if the address does not hold the
+// key. The first look is without a lock: a row does not move in a page that is pinned, and the number only grows.
+LockedState state_store_lock_unless_granted(Relation relation, const ItemPointerData &address,
+                                            const keypool::KeyId &key, int mode, int64 since, int64 *last_grant);
+
 // Ends it. `changed` says that the reserved half was changed: the page will be written some time, and no WAL is.
 void state_store_unlock(const LockedState &locked, bool changed);
 

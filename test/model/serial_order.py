@@ -4,15 +4,11 @@
 # when every call that ended before it began is done. Two ways that did the same calls and came to the same state are one way
 # from there on.
 #
-# There are two rules for a selection. By the exact one it is a single step. By the other it looks at one key after the
-# other, each in a step of its own, and keys that were last granted at one time of the clock take turns in any order: that
-# is how keypool works, for it locks one key at a time, and numbers grants by the clock and what the session has seen.
-#
 # What cannot be seen from outside (which grant came first) may differ between the orders that explain a round, so a
 # search starts from all states that the rounds before may have left, and answers all that this one may.
 from dataclasses import dataclass
 
-from keypool_model import Key, Model, WINDOW, wait_ms
+from keypool_model import Key, Model, WINDOW
 
 MOST_STATES = 30_000  # of one search
 
@@ -45,7 +41,6 @@ class TooManyStates(Exception):
 
 class SharedKey(Key):
     """A key of the model that many states share, and ask again and again when it is free: so it remembers that."""
-    granted_at = 0  # the clock's time at its last grant
 
     def free_at(self, clock, tokens):
         if tokens not in self.free:
@@ -54,7 +49,6 @@ class SharedKey(Key):
 
     def grant(self, clock, tokens):
         self.free = {}
-        self.granted_at = clock
         return super().grant(clock, tokens)
 
 
@@ -78,32 +72,29 @@ class State:
         self.clock = clock
         self.keys = keys      # by id
         self.leases = leases  # the number of the select -> the model's lease
-        self.seen = {}        # the number of a select under way -> the keys that it found not free: when they are, and why
         self.essences = {}    # of the keys, as far as they are known
 
     def copy(self, *changing):
         then = State(self.provider, self.clock, dict(self.keys), self.leases)
-        then.seen = self.seen
         then.essences = {key_id: essence for key_id, essence in self.essences.items() if key_id not in changing}
         for key_id in changing:
             then.keys[key_id] = copy_of_key(self.keys[key_id])
         return then
 
-    # What the next step of a call may lead to: whether that was its last, and the state. Nothing, if the model cannot answer
-    # what the call was answered.
-    def steps(self, call, exact):
+    # What a call may lead to. Nothing, if the model cannot answer what the call was answered.
+    def steps(self, call):
         if call.kind == "select":
-            return self.select(call) if exact or not self.fitting(call) else self.look(call)
+            return self.select(call)
         if call.key_id not in self.keys:
             return []
         then = self.copy(call.key_id)
-        return [(True, then)] if then.settle(call) == call.answer else []
+        return [then] if then.settle(call) == call.answer else []
 
     def select(self, call):
         status, key, _, wait = self.model(self.keys).select(self.provider, call.tokens, self.clock, change=False)
         if (key.id if key else None, status, wait) != call.answer:
             return []
-        return [(True, self.grant(call, key) if key else self)]
+        return [self.grant(call, key) if key else self]
 
     def model(self, keys):
         model = Model()
@@ -113,44 +104,10 @@ class State:
 
     def grant(self, call, key):
         then = self.copy(key.id)
-        then.seen = self.seen_by_others(call)
         lease = then.model({key.id: then.keys[key.id]}).select(self.provider, call.tokens, self.clock)[2]
         if call.kept:
             then.leases = {**self.leases, call.number: lease}
         return then
-
-    # The keys that a select can be answered with, but for those that it has found not free.
-    def fitting(self, call):
-        seen = self.seen.get(call.number, ())
-        return [key for key in self.keys.values() if not key.too_small_for(call.tokens) and key.id not in seen]
-
-    # A look at one key: the next in turn, or any of several if the clock does not tell which that is.
-    def look(self, call):
-        fitting = self.fitting(call)
-        first = min((key.priority, key.granted_at) for key in fitting)
-        for key in fitting:
-            if (key.priority, key.granted_at) != first:
-                continue
-            moment = key.free_at(self.clock, call.tokens)
-            if moment is not None:
-                yield from self.pass_over(call, key, (moment, not key.cooling(self.clock)), len(fitting) == 1)
-            elif call.answer == (key.id, "ok", None):
-                yield True, self.grant(call, key)
-
-    # After the last key the select is refused, for the reason of the key that is free first.
-    def pass_over(self, call, key, reason, last):
-        seen = {**self.seen.get(call.number, {}), key.id: reason}
-        moment, merely_limited = min(seen.values())
-        refusal = (None, "limited" if merely_limited else "cooling", wait_ms(moment, self.clock))
-        then = self.copy()
-        then.seen = self.seen_by_others(call)
-        if not last:
-            then.seen[call.number] = seen
-        if not last or call.answer == refusal:
-            yield last, then
-
-    def seen_by_others(self, call):
-        return {number: seen for number, seen in self.seen.items() if number != call.number}
 
     def settle(self, call):
         key = self.keys[call.key_id]
@@ -172,8 +129,7 @@ class State:
             if key.id not in self.essences:
                 self.essences[key.id] = self.essence_of(key)
         turns = sorted(keys, key=lambda key: (key.turn, key.id))
-        seen = tuple((number, tuple(sorted(reasons.items()))) for number, reasons in sorted(self.seen.items()))
-        return tuple(key.id for key in turns), tuple(self.essences[key.id] for key in keys), seen
+        return tuple(key.id for key in turns), tuple(self.essences[key.id] for key in keys)
 
     # Grants of one second are told apart by their order, and only as far as their leases can be used later.
     def essence_of(self, key):
@@ -210,8 +166,8 @@ def predecessors(calls):
 
 # The states in which the model may be after these calls, if it was in one of `states` before, if each call was answered
 # as the model would, and if the keys are listed as the model lists them at the end. None: no order explains the calls.
-# `exact` is the rule for selections. Raises TooManyStates if the search gets out of hand.
-def explain(states, calls, listed, exact=True):
+# Raises TooManyStates if the search gets out of hand.
+def explain(states, calls, listed):
     before = predecessors(calls)
     reached = {(0, state.essence()): state for state in states}
     todo = list(reached)
@@ -220,8 +176,8 @@ def explain(states, calls, listed, exact=True):
         for i, call in enumerate(calls):
             if done >> i & 1 or before[i] & ~done:
                 continue
-            for ended, then in state.steps(call, exact):
-                node = (done | ended << i, then.essence())
+            for then in state.steps(call):
+                node = (done | 1 << i, then.essence())
                 if node not in reached:
                     reached[node] = then
                     todo.append(node)

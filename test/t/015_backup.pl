@@ -66,7 +66,7 @@ my $cooling = value(q{SELECT keypool_add_key('cooling', 'cooling', 'sk-marker-co
 my $full    = value(q{SELECT keypool_add_key('full', 'full', 'sk-marker-full', max_rpm => 5)});
 value(q{CREATE ROLE gateway; SELECT keypool_grant('gateway', 'app', 'pool')});
 
-my $running = begin_load($node, $load, '-c', 4, '-T', $seconds);
+my $running = begin_load($node, $load, '-c', 4, '-T', 2 * $seconds);
 sleep(0.3);
 my $before = total();
 $node->backup('under_load', backup_options => [ '--max-rate', int(60000 / $seconds) . 'k' ]);
