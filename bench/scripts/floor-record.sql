@@ -1,0 +1,1 @@
+SELECT keypool_floor_record(:key, 10);

@@ -1,0 +1,1 @@
+SELECT * FROM keypool_floor_select(:provider, 10);

@@ -1,0 +1,1 @@
+SELECT keypool_record(:key, 10);

@@ -1,0 +1,2 @@
+\set p random(1, :providers)
+SELECT * FROM keypool_select('p' || :p, 10);

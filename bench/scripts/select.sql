@@ -1,0 +1,1 @@
+SELECT * FROM keypool_select(:provider, 10);

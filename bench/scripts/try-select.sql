@@ -1,0 +1,1 @@
+SELECT * FROM keypool_try_select(:provider, 10);

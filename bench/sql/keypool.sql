@@ -1,0 +1,29 @@
+-- keypool.sql - keypool, the functions that it is measured beside, and how pools are made.
+
+SET client_min_messages = warning;
+CREATE EXTENSION keypool CASCADE;
+
+CREATE FUNCTION keypool_floor_select(
+	provider text, tokens bigint DEFAULT 0,
+	OUT key_id uuid, OUT key_value text, OUT lease bigint, OUT key_label text, OUT priority integer,
+	OUT max_rpm bigint, OUT max_tpm bigint, OUT status text, OUT retry_after_ms bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'keypool_floor';
+CREATE FUNCTION keypool_floor_record(key uuid, tokens bigint DEFAULT NULL, lease bigint DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'keypool_floor';
+CREATE FUNCTION keypool_floor_mark() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'keypool_floor';
+
+-- Limits are so high that nothing is refused, unless a lower one is given. Secrets are sealed on the way in.
+CREATE PROCEDURE make_pool(provider text, keys integer, priorities integer DEFAULT 1, rpm bigint DEFAULT 1000000000)
+	LANGUAGE sql AS $$
+	INSERT INTO keypool.provider_keys (provider_id, key_label, key_value, priority, max_rpm, max_tpm)
+	SELECT provider, 'bench ' || i, rpad('sk-bench-', 50, '0'), (i - 1) * priorities / keys, rpm, 1000000000000
+	FROM generate_series(1, keys) i
+$$;
+
+-- Providers p<first>, p<first + 1>, ...
+CREATE PROCEDURE make_providers(providers integer, keys integer, first integer DEFAULT 1) LANGUAGE sql AS $$
+	INSERT INTO keypool.provider_keys (provider_id, key_label, key_value, max_rpm, max_tpm)
+	SELECT 'p' || p, 'bench ' || i, rpad('sk-bench-', 50, '0'), 1000000000, 1000000000000
+	FROM generate_series(first, first + providers - 1) p, generate_series(1, keys) i
+$$;
