@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 from many import PROVIDERS, make_many
-from postgres import BIN, PSQL, Failed, Session, percentiles, run, sql
+from postgres import BIN, PSQL, Failed, Session, percentiles, pgbench, run, sql
 from results import ROUNDS, SECONDS, in_turns, not_measured, result
 from speed import any_key, make_pool
 
@@ -90,25 +90,20 @@ def many_memory(case):
            ("at most", 16))
 
 
-# Bytes of WAL that the whole cluster wrote while something ran.
-def wal_written(action):
-    before = sql("SELECT pg_current_wal_insert_lsn()")[0]
-    action()
-    return int(sql(f"SELECT pg_current_wal_insert_lsn() - '{before}'")[0])
+# Bytes of WAL that the whole cluster wrote while a session ran statements. The session itself asks, since a new one may tidy pages of the
+# catalog.
+def wal_written(session, statements):
+    before = session.ask("SELECT pg_current_wal_insert_lsn()")[0]
+    for statement in statements:
+        session.ask(statement)
+    return int(session.ask(f"SELECT pg_current_wal_insert_lsn() - '{before}'")[0])
 
 
-# The length of one record of WAL, in a session that makes nothing but such calls.
-def record_length(call, count):
-    with Session() as session:
-        session.ask("SET synchronous_commit = off")
-        session.ask(CALLS.format(call=call, count=count))
-        session.ask("SELECT pg_stat_force_next_flush()")
-        before = sql("SELECT wal_bytes FROM pg_stat_wal")[0]
-        session.ask(CALLS.format(call=call, count=count))
-        session.ask("SELECT pg_stat_force_next_flush()")
-        session.ask("SELECT 1")
-        after = sql("SELECT wal_bytes FROM pg_stat_wal")[0]
-    return (int(after) - int(before)) / count
+# The mean length of the WAL records that a load of `record-floor` writes.
+def record_length(script):
+    before = sql("SELECT wal_bytes FROM pg_stat_wal")[0]
+    pgbench(any_key(script), 1, ["-t", "20000"], synchronous_commit="off")
+    return (int(sql("SELECT wal_bytes FROM pg_stat_wal")[0]) - int(before)) / 20000
 
 
 def wal(case):
@@ -122,13 +117,13 @@ def wal(case):
         for name, (call, commit) in calls.items():
             session.ask(f"SET synchronous_commit = {commit}")
             statement = CALLS.format(call=call, count=count)
-            session.ask(statement)  # the first touch of each page after the checkpoint
-            found[name] = [wal_written(lambda: session.ask(statement)) / count for _ in range(ROUNDS)]
+            wal_written(session, [statement])  # the first touch of each page after the checkpoint
+            found[name] = [wal_written(session, [statement]) / count for _ in range(ROUNDS)]
         one = CALLS.format(call=f"keypool_record('{key}', 1)::text", count=1)
         session.ask("SET synchronous_commit = on")
-        found["commit"] = [wal_written(lambda: [session.ask(one) for _ in range(1000)]) / 1000 for _ in range(ROUNDS)]
+        found["commit"] = [wal_written(session, 1000 * [one]) / 1000 for _ in range(ROUNDS)]
     result(case, "a selection", [round(value, 2) for value in found["select"]], "bytes", ("at most", 0))
-    ours, floor = (record_length(f"{function}('{key}', 1)::text", 10000) for function in ("keypool_record", "keypool_floor_record"))
+    ours, floor = (record_length(script) for script in ("record", "floor-record"))
     if abs(ours - floor) > 8:
         raise Failed(f"the floor writes {floor:.0f} bytes, keypool_record {ours:.0f}: they should be alike")
     result(case, "a record", found["record"], "bytes", ("at most", 200), f"{ours:.0f} before alignment, the floor {floor:.0f}")
