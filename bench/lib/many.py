@@ -92,5 +92,8 @@ def many_providers(case):
             load.measure(SECONDS)
     finally:
         load.stop()
-    compared(case, f"{PROVIDERS:,} providers of 3 keys, {statistics.mean(changes):.0f} changes a second, against none", values, "changed",
-             "quiet", ("at least", 0.80))
+    made = statistics.mean(changes)
+    if made < 5:
+        raise Failed(f"only {made:.1f} changes a second could be made")
+    compared(case, f"{PROVIDERS:,} providers of 3 keys, 10 changes a second, against none", values, "changed", "quiet", ("at least", 0.80),
+             f"; {made:.1f} changes/s")

@@ -1,7 +1,9 @@
 # postgres.py - talks to the throw-away cluster: statements by psql, load by pgbench.
+import contextlib
 import glob
 import os
 import re
+import statistics
 import subprocess
 import tempfile
 
@@ -87,6 +89,26 @@ def pgbench_command(clients, options, database="bench"):
     return [f"{BIN}/pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(2, clients))] + options + [database]
 
 
+# One client and its server process take turns, so they share a processor while this lasts. On two, the time to wake an idle processor is
+# several times that of a call, and it is the scheduler that decides how often it is spent.
+@contextlib.contextmanager
+def on_one_processor():
+    with open(sql("SHOW data_directory")[0] + "/postmaster.pid") as file:
+        postmaster = int(file.readline())
+    before = os.sched_getaffinity(0)
+    try:
+        for process in (0, postmaster):  # what they start inherits it
+            os.sched_setaffinity(process, {max(before)})
+        yield
+    finally:
+        for process in (0, postmaster):
+            os.sched_setaffinity(process, before)
+
+
+def processors_for(clients):
+    return on_one_processor() if clients == 1 else contextlib.nullcontext()
+
+
 # Runs pgbench, and refuses a figure if any call failed: a client that met an error ends, and pgbench with it.
 def pgbench(scripts, clients, options, database="bench", synchronous_commit=None, **variables):
     with tempfile.TemporaryDirectory() as folder:
@@ -105,9 +127,11 @@ def check(command, status, out, err):
 PROGRESS = re.compile(r"progress: ([\d.]+) s, ([\d.]+) tps")
 
 
-# Transactions per second, without the warm-up: what was done in all, less what was done until the first report of progress.
+# Transactions per second, without the warm-up: what was done in all, less what was done until the first
+# report of progress. One client runs on one processor.
 def throughput(scripts, clients, seconds, **options):
-    out, err = pgbench(scripts, clients, ["-P", str(WARM_UP), "-T", str(WARM_UP + seconds)], **options)
+    with processors_for(clients):
+        out, err = pgbench(scripts, clients, ["-P", str(WARM_UP), "-T", str(WARM_UP + seconds)], **options)
     done = int(re.search(r"number of transactions actually processed: (\d+)", out)[1])
     rate = float(re.search(r"tps = ([\d.]+) \(without", out)[1])
     early = PROGRESS.search(err)
@@ -115,23 +139,28 @@ def throughput(scripts, clients, seconds, **options):
     return (done - time * early_rate) / (done / rate - time)
 
 
-# Mean latencies in milliseconds of several scripts, drawn at random in one run.
-def latencies(scripts, clients, seconds, **options):
-    out, _ = pgbench([(script, {}) for script in scripts], clients, ["-T", str(seconds)], **options)
-    found = [float(value) for value in re.findall(r" - latency average = ([\d.]+) ms", out)]
-    if len(found) != len(scripts):
-        raise Failed(f"pgbench did not report each script:\n{out}")
-    return found
-
-
-# Latencies in microseconds at the given shares of all calls. `scripts` as for pgbench.
-def percentiles(scripts, clients, seconds, shares, **options):
+# What pgbench logs of each call of a load: its script's number, and its latency in microseconds. Without the warm-up.
+def logged(scripts, clients, seconds, **options):
     with tempfile.TemporaryDirectory() as folder:
         pgbench(scripts, clients, ["-T", str(WARM_UP + seconds), "-l", f"--log-prefix={folder}/log"], **options)
         calls = []
         for path in glob.glob(f"{folder}/log*"):
             with open(path) as log:
-                calls += [(int(second), int(latency)) for _, _, latency, _, second, _ in map(str.split, log)]
-    begin = min(second for second, _ in calls) + WARM_UP
-    times = sorted(latency for second, latency in calls if second >= begin)
+                for line in log:
+                    _, _, latency, script, second, _ = map(int, line.split())
+                    calls.append((second, script, latency))
+    begin = min(calls)[0] + WARM_UP
+    return [(script, latency) for second, script, latency in calls if second >= begin]
+
+
+# Mean latencies in microseconds of several scripts, drawn at random in one run. pgbench cuts to whole ones.
+def mean_latencies(scripts, clients, seconds, **options):
+    calls = logged([(script, {}) for script in scripts], clients, seconds, **options)
+    return [statistics.fmean(latency for script, latency in calls if script == number) + 0.5 for number in range(len(scripts))]
+
+
+# Latencies in microseconds at the given shares of all calls.
+def percentiles(scripts, clients, seconds, shares, **options):
+    with processors_for(clients):
+        times = sorted(latency for _, latency in logged(scripts, clients, seconds, **options))
     return [times[min(int(len(times) * share), len(times) - 1)] for share in shares]

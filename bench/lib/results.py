@@ -26,6 +26,10 @@ def not_measured(case, why):
     print(f"{case}: not measured: {why}", file=sys.stderr, flush=True)
 
 
+def clients_text(clients):
+    return "1 client" if clients == 1 else f"{clients} clients"
+
+
 # A rate for a note.
 def rate(values):
     value = statistics.median(values)
@@ -44,6 +48,6 @@ def in_turns(measurements):
 
 
 # The ratio of two of them, round by round.
-def compared(case, what, values, ours, theirs, target=None):
+def compared(case, what, values, ours, theirs, target=None, note=""):
     ratios = [a / b for a, b in zip(values[ours], values[theirs])]
-    result(case, what, ratios, target=target, note=f"{rate(values[ours])} and {rate(values[theirs])}")
+    result(case, what, ratios, target=target, note=f"{rate(values[ours])} and {rate(values[theirs])}{note}")

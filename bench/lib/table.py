@@ -10,7 +10,7 @@ TITLES = {
     "record-floor": "record, against one WAL record of the same length",
     "cycle": "select and record",
     "many-providers": "select, 8 clients, calls spread over all providers",
-    "many-memory": "memory, many providers",
+    "many-memory": "memory of a session, many providers",
     "memory": "memory of a session",
     "first-call": "first selection of a new connection",
     "latency": "latency, calls back to back",
@@ -18,7 +18,7 @@ TITLES = {
     "instructions": "instructions of the processor",
 }
 SIGNS = {"at least": ">=", "at most": "<="}
-LAYOUT = "{:<62} {:>9} {:>9} {:>9}  {:<13} {:<10} {:<8} {}"
+LAYOUT = "{:<68} {:>9} {:>9} {:>9}  {:<13} {:<10} {:<8} {}"
 
 
 def number(value):
@@ -46,7 +46,7 @@ def row(line):
 
 
 def table(lines):
-    text = [lines[0]["about"], "A ratio is that of throughputs, unless it says otherwise; after it, the two in absolute figures.", "",
+    text = [lines[0]["about"], "A ratio is that of throughputs; at the end of its line, the two in absolute figures.", "",
             LAYOUT.format("", "median", "min", "max", "", "target", "", "").rstrip()]
     case = None
     for line in lines[1:]:
