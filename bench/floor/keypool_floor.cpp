@@ -1,7 +1,7 @@
 // keypool_floor.cpp - the least that functions of keypool's shapes can cost.
 //
-// keypool_floor_select returns a row like keypool_select's and does nothing. keypool_floor_record writes one WAL record as
-// long as keypool_record's and does nothing else. What keypool costs beyond them is what it does.
+// keypool_floor_select returns a row like keypool_select's and does nothing. keypool_floor_record writes one WAL record
+// as long as keypool_record's and does nothing else. What keypool costs beyond them is what it does.
 extern "C" {
 #include "postgres.h"
 

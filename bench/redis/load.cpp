@@ -1,20 +1,22 @@
-// load.cpp - drives the cycle of select.lua and settle.lua as pgbench drives keypool's: redis-benchmark cannot pass the key and the
-// lease of one answer on to the next call.
+// load.cpp - drives the cycle of select.lua and settle.lua as pgbench drives keypool's: redis-benchmark cannot pass the
+// key and the lease of one answer on to the next call.
 //
 //   load SOCKET CLIENTS THREADS SECONDS SELECT SETTLE PROVIDER TOKENS REAL_TOKENS
 //
-// SELECT and SETTLE are the scripts' SHA1. Prints the cycles per second; any error reply ends it with status 1. Each client has a
-// connection and waits for its answer; each thread polls its share of the clients.
+// SELECT and SETTLE are the scripts' SHA1. Prints the cycles per second; any error reply ends it with status 1. Each
+// client has a connection and waits for its answer; each thread polls its share of the clients.
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -29,7 +31,8 @@ using Clock = std::chrono::steady_clock;
 
 static std::string command(const std::vector<std::string_view> &words) {
   std::string text = "*" + std::to_string(words.size()) + "\r\n";
-  for (std::string_view word : words) text.append("$" + std::to_string(word.size()) + "\r\n").append(word).append("\r\n");
+  for (std::string_view word : words)
+    text.append("$" + std::to_string(word.size()) + "\r\n").append(word).append("\r\n");
   return text;
 }
 
@@ -53,7 +56,8 @@ static bool read_answer(std::string_view rest, std::vector<std::string_view> *te
     if (line[0] == '*') {
       left += number;
     } else if (line[0] == '$') {
-      if (number < 0 || rest.size() < static_cast<size_t>(number) + 2) return false;
+      if (number < 0) fail("an empty answer");
+      if (rest.size() < static_cast<size_t>(number) + 2) return false;
       texts->push_back(rest.substr(0, number));
       rest.remove_prefix(number + 2);
     } else {
@@ -73,7 +77,7 @@ class Client {
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", plan.socket.c_str());
-    socket_ = socket(AF_UNIX, SOCK_STREAM, 0);
+    socket_ = ::socket(AF_UNIX, SOCK_STREAM, 0);
     if (connect(socket_, reinterpret_cast<sockaddr *>(&address), sizeof(address)) != 0) fail("cannot connect");
     select_ = command({"EVALSHA", plan.select, "2", plan.ready, plan.parked, plan.tokens});
   }
@@ -97,12 +101,12 @@ class Client {
     }
     if (answer_.size() != 8) fail("not a key");
     std::string key = "key:" + std::string(answer_[0]);
-    send(command({"EVALSHA", plan_.settle, "3", plan_.ready, plan_.parked, key, answer_[0], plan_.real_tokens, answer_[2]}));
+    send(command(
+        {"EVALSHA", plan_.settle, "3", plan_.ready, plan_.parked, key, answer_[0], plan_.real_tokens, answer_[2]}));
     return false;
   }
 
  private:
-  int socket(int family, int type, int protocol) { return ::socket(family, type, protocol); }
   void send(const std::string &text) {
     if (write(socket_, text.data(), text.size()) != static_cast<ssize_t>(text.size())) fail("cannot write");
   }
@@ -117,10 +121,10 @@ class Client {
 };
 
 static void drive(const Plan &plan, int clients, Clock::time_point until, std::atomic<long> *cycles) {
-  std::vector<Client *> all;
+  std::vector<std::unique_ptr<Client>> all;
   std::vector<pollfd> waiting;
   for (int i = 0; i < clients; ++i) {
-    all.push_back(new Client(plan));
+    all.push_back(std::make_unique<Client>(plan));
     waiting.push_back({all.back()->socket(), POLLIN, 0});
     all.back()->select();
   }
@@ -131,7 +135,6 @@ static void drive(const Plan &plan, int clients, Clock::time_point until, std::a
       if (waiting[i].revents != 0) done += all[i]->receive();
   }
   *cycles += done;
-  for (Client *client : all) delete client;
 }
 
 int main(int count, char **words) {
