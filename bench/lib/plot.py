@@ -80,13 +80,15 @@ class Picture:
                 f"<title>keypool beside its baselines</title>\n<style>{STYLE}</style>\n"
                 f'<rect class="page" width="{WIDTH}" height="{height}"/>\n'
                 f'<text class="small" x="20" y="24">{escape(about)}</text>\n'
-                '<text class="small" x="20" y="42">Dot: median, green if the target (violet) is met, red if not. Line: smallest to largest value.</text>\n')
+                f'<text class="small" x="20" y="42">{LEGEND}</text>\n')
         return head + "\n".join(self.parts) + "\n</svg>\n"
 
 
 NEAR = Axis(0, 1.5, (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5))
 FAR = Axis(0.1, 10000, (0.1, 1, 10, 100, 1000, 10000), logarithmic=True)
 SHARE = Axis(0, 1.5, (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5))
+LEGEND = ("Dot: median, green if the target (violet) is met, red if not. Line: smallest to largest value. "
+          "What lies beyond a scale is drawn at its edge.")
 PEERS = ("cycle", "select-redis")
 
 

@@ -27,7 +27,7 @@ def not_measured(case, why):
 
 
 def clients_text(clients):
-    return "1 client" if clients == 1 else f"{clients} clients"
+    return "1 client on one processor" if clients == 1 else f"{clients} clients"
 
 
 # A rate for a note.

@@ -29,14 +29,14 @@ def select_floor(case):
     for clients, target in ((1, 0.95), (8, 0.90), (32, 0.90), (64, None)):
         goal = target and ("at least", target)
         ratios, note = mixed(clients)
-        result(case, f"{clients_text(clients)}, mixed in one run", ratios, target=goal, note=f"latencies {note}")
+        where = "1 client" if clients == 1 else clients_text(clients)
+        result(case, f"{where}, mixed in one run", ratios, target=goal, note=f"latencies {note}")
         if clients == 1:
             with on_one_processor():
                 ratios, note = mixed(clients)
-            result(case, "1 client, mixed in one run on one processor", ratios, target=goal, note=f"latencies {note}")
+            result(case, f"{clients_text(clients)}, mixed in one run", ratios, target=goal, note=f"latencies {note}")
         values = in_turns({"floor": select("pool10", clients, "floor-select"), "keypool": select("pool10", clients)})
-        where = "1 client on one processor" if clients == 1 else clients_text(clients)
-        compared(case, f"{where}, runs in turns", values, "keypool", "floor", goal)
+        compared(case, f"{clients_text(clients)}, runs in turns", values, "keypool", "floor", goal)
 
 
 # The size of the pool must not matter.
@@ -47,7 +47,7 @@ def select_pool_size(case):
     values = in_turns({size: select(f"pool{size}") for size in sizes})
     for size in sizes:
         if size != 10:
-            compared(case, f"{size:,} keys free, against 10", values, size, 10, ("at least", 0.90) if size == 10000 else None)
+            compared(case, f"{size:,} free, against 10 keys", values, size, 10, ("at least", 0.90) if size == 10000 else None)
 
 
 # Fills or cools the keys of a provider whose label's number is above `free`: every other one has used its one request of the window, the rest
@@ -166,4 +166,4 @@ def contention(case):
     make_pool("pool1", 1)
     values = in_turns({clients: select("pool1", clients) for clients in (1, 8, 32)})
     compared(case, "32 clients on one key, against 8", values, 32, 8, ("at least", 1.0))
-    compared(case, "32 clients on one key, against 1", values, 32, 1)
+    compared(case, f"32 clients on one key, against {clients_text(1)}", values, 32, 1)
