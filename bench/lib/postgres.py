@@ -135,6 +135,8 @@ def throughput(scripts, clients, seconds, **options):
     done = int(re.search(r"number of transactions actually processed: (\d+)", out)[1])
     rate = float(re.search(r"tps = ([\d.]+) \(without", out)[1])
     early = PROGRESS.search(err)
+    if early is None:
+        raise Failed(f"pgbench reported no progress:\n{err[-2000:]}")
     time, early_rate = float(early[1]), float(early[2])
     return (done - time * early_rate) / (done / rate - time)
 
@@ -149,6 +151,8 @@ def logged(scripts, clients, seconds, **options):
                 for line in log:
                     _, _, latency, script, second, _ = map(int, line.split())
                     calls.append((second, script, latency))
+    if not calls:
+        raise Failed("pgbench logged no call")
     begin = min(calls)[0] + WARM_UP
     return [(script, latency) for second, script, latency in calls if second >= begin]
 
