@@ -47,9 +47,20 @@ SELECT * FROM keypool_import('original.provider_keys', 'original.key_usage_windo
 \echo :SQLSTATE
 SELECT * FROM keypool_import('original.key_usage_window');
 \echo :SQLSTATE
+SELECT * FROM keypool_import('original.provider_keys', 'original.provider_keys');
+\echo :SQLSTATE
 SELECT * FROM keypool_import(NULL);
 SELECT * FROM keypool_import('original.provider_keys', NULL, 'Nowhere/Land');
 \echo :SQLSTATE
+-- So is a column that was dropped.
+BEGIN;
+ALTER TABLE original.provider_keys DROP last_429_at;
+SELECT * FROM keypool_import('original.provider_keys', 'original.key_usage_window');
+ROLLBACK;
+BEGIN;
+ALTER TABLE original.key_usage_window RENAME token_count TO tokens;
+SELECT * FROM keypool_import('original.provider_keys', 'original.key_usage_window');
+ROLLBACK;
 \set VERBOSITY default
 DELETE FROM keypool.provider_keys;
 -- Without windows; times without a zone are of the zone that is given.

@@ -52,6 +52,20 @@ static const char *const kNoWindows =
     "(SELECT NULL AS key_id, NULL AS window_minute, NULL::bigint AS request_count, NULL::bigint AS token_count"
     " WHERE false) AS none";
 
+static const char *const kKeyColumns[] = {"id",           "provider_id",    "key_label",      "key_value",
+                                          "priority",     "max_rpm",        "max_tpm",        "is_active",
+                                          "last_429_at",  "cooldown_until", "total_requests", "total_tokens",
+                                          "last_used_at", "created_at",     "updated_at",     nullptr};
+static const char *const kWindowColumns[] = {"key_id", "window_minute", "request_count", "token_count", nullptr};
+
+// Raises unless a table has these columns.
+static void check_columns(Relation source, const char *const *columns) {
+  for (; *columns != nullptr; ++columns)
+    if (get_attnum(RelationGetRelid(source), *columns) == InvalidAttrNumber)
+      ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN),
+              errmsg("column \"%s\" of relation \"%s\" does not exist", *columns, RelationGetRelationName(source)));
+}
+
 // Raises unless reading a table runs nobody's code: the caller may be a superuser, and the table anybody's.
 static void check_source(Relation source) {
   char kind = source->rd_rel->relkind;
@@ -68,9 +82,10 @@ static void check_source(Relation source) {
 }
 
 // The name of a table to import, which is locked until the transaction's end.
-static const char *source_name(Oid table) {
+static const char *source_name(Oid table, const char *const *columns) {
   Relation source = table_open(table, AccessShareLock);
   check_source(source);
+  check_columns(source, columns);
   const char *name =
       quote_qualified_identifier(get_namespace_name(RelationGetNamespace(source)), RelationGetRelationName(source));
   table_close(source, NoLock);
@@ -100,8 +115,8 @@ Datum keypool_import(PG_FUNCTION_ARGS) {
   TupleDesc columns;
   if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
     elog(ERROR, "keypool_import must return a row");
-  const char *keys = source_name(PG_GETARG_OID(0));
-  const char *windows = PG_ARGISNULL(1) ? kNoWindows : source_name(PG_GETARG_OID(1));
+  const char *keys = source_name(PG_GETARG_OID(0), kKeyColumns);
+  const char *windows = PG_ARGISNULL(1) ? kNoWindows : source_name(PG_GETARG_OID(1), kWindowColumns);
   char *time_zone = text_to_cstring(PG_GETARG_TEXT_PP(2));
 
   int nest_level = NewGUCNestLevel();
