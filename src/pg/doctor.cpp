@@ -85,9 +85,11 @@ static SecretCensus take_census(void) {
 
 static void check_secrets(ReturnSetInfo *result) {
   SecretCensus census = take_census();
+  const char *cause = master_keys_problem().ok()
+                          ? "; see keypool.keyring for a missing master key, or add these keys anew"
+                          : ", and the keyring is not usable: see the row \"keyring\" first";
   put_check(result, "secrets open", census.unopened == 0,
-            psprintf("%lld do not; see keypool.keyring for a missing master key, or add these keys anew",
-                     static_cast<long long>(census.unopened)));
+            psprintf("%lld do not%s", static_cast<long long>(census.unopened), cause));
   put_check(result, "secrets sealed", census.legacy + census.plain == 0,
             psprintf("%lld in the old form, %lld in plaintext: run SELECT * FROM keypool_heal()",
                      static_cast<long long>(census.legacy), static_cast<long long>(census.plain)));

@@ -19,9 +19,12 @@ Status open_pool_secret(const Pool &pool, uint32 index) {
   return open_secret(pool.keys[index].secret, {pool.candidates[index].id, pool.provider});
 }
 
+// Silent while the keyring is not usable, which may be the cause, and is in the log. Once it is mended, all secrets are
+// tried anew.
 static void warn_unopened(const keypool::KeyId &id, const Status &status) {
   static HTAB *warned = nullptr;  // keys, since the keyring was loaded
   static uint32 generation = 0;
+  if (!master_keys_problem().ok()) return;
   if (generation != master_keys_generation() && warned != nullptr) {
     hash_destroy(warned);
     warned = nullptr;
@@ -43,8 +46,7 @@ static void warn_unopened(const keypool::KeyId &id, const Status &status) {
 
 // Whether a key's secret opens. Found out once per key and keyring, before the key is ever reserved: neither the stored
 // value nor the keyring can change without that being forgotten. Only the first key of a walk whose master key is
-// missing is tried again, to tell which master key that is; and that looks whether the keyring has it by now. No key is
-// blamed for a keyring that is of no use.
+// missing is tried again, to tell which master key that is; and that looks whether the keyring has it by now.
 static bool secret_opens(Pool *pool, uint32 index, Refusal *refusal) {
   PoolKey *key = &pool->keys[index];
   if (key->opens == Opens::kYes) return true;
@@ -59,7 +61,7 @@ static bool secret_opens(Pool *pool, uint32 index, Refusal *refusal) {
   if (known) return false;
   if (missing) refusal->problem = status;
   if (status.code == Code::kInternal) report_status(status);
-  if (!missing || master_keys_problem().ok()) warn_unopened(pool->candidates[index].id, status);
+  warn_unopened(pool->candidates[index].id, status);
   return false;
 }
 

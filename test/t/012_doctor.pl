@@ -50,6 +50,13 @@ like(said('secrets sealed'), qr/^1 in the old form, 1 in plaintext: run SELECT \
 $node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE key_value LIKE 'enc:AAAA%'; SELECT keypool_heal()});
 is(said('secrets open') . said('secrets sealed'), 'okok', 'healed, all is well again');
 
+# While the keyring is not usable, nothing is said against the secrets that it would open.
+chmod 0644, keyring_of($node);
+like(said('keyring'), qr/^the keyring has group or world access/, 'a keyring that others may read is told');
+is(said('secrets open'), '2 do not, and the keyring is not usable: see the row "keyring" first', 'and the secrets point to it');
+chmod 0600, keyring_of($node);
+is(said('keyring') . said('secrets open'), 'okok', 'mended, all is well again');
+
 # The tables: triggers as a restore with --disable-triggers leaves them, and rights that were given past keypool.
 $node->safe_psql('postgres', 'ALTER TABLE keypool.provider_keys ENABLE TRIGGER after_key_change');
 like(said('triggers'), qr/ENABLE ALWAYS TRIGGER$/, 'a trigger that replication would skip is told');
