@@ -62,6 +62,7 @@ OBJS = \
 	src/core/redaction.o \
 	src/core/registers.o \
 	src/core/selection_order.o \
+	src/core/state_changes.o \
 	src/core/status.o \
 	src/core/window.o \
 	src/pg/arguments.o \
@@ -93,6 +94,7 @@ OBJS = \
 	src/pg/selection_row.o \
 	src/pg/settings.o \
 	src/pg/settlement.o \
+	src/pg/state_log.o \
 	src/pg/state_store.o \
 	src/pg/state_type.o \
 	src/pg/statement_hiding.o \
@@ -107,7 +109,8 @@ EXTRA_CLEAN = $(DATA_built) $(OBJS:.o=.d)
 REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/keypool%,$(wildcard sql/*.sql)))
 
 PG_CPPFLAGS = -I$(srcdir)/src
-PG_CXXFLAGS = -std=c++20 -Wno-register -MMD -MP
+# PostgreSQL's macros do in C what C++20 frowns at.
+PG_CXXFLAGS = -std=c++20 -Wno-register -Wno-volatile -Wno-deprecated-volatile -MMD -MP
 # A PostgreSQL that was built with gcc hands on gcc's warnings.
 ifneq ($(findstring clang,$(CXX)),)
 PG_CXXFLAGS += -Wno-unknown-warning-option

@@ -24,6 +24,7 @@ struct PoolKey {
   ItemPointerData address;  // of its state
   bool active;
   Opens opens;
+  Buffer buffer;  // in which its state was seen last, or invalid
   keypool::Limits limits;
   keypool::TimeUs inactive_until;  // 0: no such time
   text *label;                     // null: none

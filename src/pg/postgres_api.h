@@ -14,7 +14,6 @@ extern "C" {
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/generic_xlog.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"

@@ -23,7 +23,10 @@ bool state_store_find(Relation relation, const keypool::KeyId &key, Snapshot sna
   return found;
 }
 
-keypool::KeyState *state_store_in_page(Page page, OffsetNumber offset, const keypool::KeyId &key) {
+// The state at an address in a page that is pinned, or null if it does not hold this key.
+static keypool::KeyState *find_state(Buffer buffer, const ItemPointerData &address, const keypool::KeyId &key) {
+  Page page = BufferGetPage(buffer);
+  OffsetNumber offset = ItemPointerGetOffsetNumber(&address);
   if (offset > PageGetMaxOffsetNumber(page)) return nullptr;
   ItemId item = PageGetItemId(page, offset);
   if (!ItemIdIsNormal(item) || ItemIdGetLength(item) != kRowSize) return nullptr;
@@ -31,10 +34,6 @@ keypool::KeyState *state_store_in_page(Page page, OffsetNumber offset, const key
   if (memcmp(row, key.bytes, UUID_LEN) != 0) return nullptr;
   auto *state = reinterpret_cast<keypool::KeyState *>(row + UUID_LEN);
   return state->layout == keypool::kLayout ? state : nullptr;
-}
-
-static keypool::KeyState *find_state(Buffer buffer, const ItemPointerData &address, const keypool::KeyId &key) {
-  return state_store_in_page(BufferGetPage(buffer), ItemPointerGetOffsetNumber(&address), key);
 }
 
 static LockedState lock_pinned(Buffer buffer, const ItemPointerData &address, const keypool::KeyId &key, int mode) {
@@ -48,9 +47,17 @@ LockedState state_store_lock(Relation relation, const ItemPointerData &address, 
   return lock_pinned(ReadBuffer(relation, ItemPointerGetBlockNumber(&address)), address, key, mode);
 }
 
+// Pins the page of a row. Looking a buffer up counts as a use of it, which keeps it in memory; this may not, but every
+// record does.
+static Buffer pin_recent(Relation relation, const ItemPointerData &address, Buffer recent) {
+  BlockNumber block = ItemPointerGetBlockNumber(&address);
+  return BufferIsValid(recent) && read_recent_buffer(relation, block, recent) ? recent : ReadBuffer(relation, block);
+}
+
 LockedState state_store_lock_unless_granted(Relation relation, const ItemPointerData &address,
-                                            const keypool::KeyId &key, int mode, int64 since, int64 *last_grant) {
-  Buffer buffer = ReadBuffer(relation, ItemPointerGetBlockNumber(&address));
+                                            const keypool::KeyId &key, int mode, int64 since, Buffer *recent,
+                                            int64 *last_grant) {
+  Buffer buffer = *recent = pin_recent(relation, address, *recent);
   const keypool::KeyState *state = find_state(buffer, address, key);
   *last_grant = state == nullptr ? -1 : __atomic_load_n(&state->reserved.last_grant, __ATOMIC_RELAXED);
   if (state == nullptr || *last_grant > since) {

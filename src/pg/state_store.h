@@ -13,6 +13,7 @@
 
 #include "core/key_id.h"
 #include "core/key_state.h"
+#include "pg/state_log.h"
 
 // A key's state while its buffer is locked.
 struct LockedState {
@@ -33,41 +34,32 @@ LockedState state_store_lock(Relation relation, const ItemPointerData &address, 
 // The same, but only if the key has not been granted since the grant with the order number `since`. Else the buffer is
 // not locked, and state is null. `*last_grant` is the number of its last grant, -1 if the address does not hold the
 // key. The first look is without a lock: a row does not move in a page that is pinned, and the number only grows.
+// `*recent` is the buffer in which the row was seen last, or invalid; it is kept up to date.
 LockedState state_store_lock_unless_granted(Relation relation, const ItemPointerData &address,
-                                            const keypool::KeyId &key, int mode, int64 since, int64 *last_grant);
+                                            const keypool::KeyId &key, int mode, int64 since, Buffer *recent,
+                                            int64 *last_grant);
 
 // Ends it. `changed` says that the reserved half was changed: the page will be written some time, and no WAL is.
 void state_store_unlock(const LockedState &locked, bool changed);
 
 enum class StateChange { kDone, kRefused, kGone };
 
-// Changes a row, both halves, under generic WAL. While synchronous_commit is not off the transaction gets an id, so
-// that its COMMIT waits for the flush, as after nextval(). `change` is called once with the state, under the lock; if
-// it returns false, it has refused, and whatever it did to the state is not done. kGone: the address no longer holds
-// this key.
+// Changes a row, both halves, and logs it. While synchronous_commit is not off the transaction gets an id, so that its
+// COMMIT waits for the flush, as after nextval(). `change` is called once with a copy of the state, under the lock; if
+// it returns false, it has refused, and nothing is done. kGone: the address no longer holds this key.
 template <typename Change>
 StateChange state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key,
                                Change change);
-
-// Finds the state in a page, or null. The page must be locked.
-keypool::KeyState *state_store_in_page(Page page, OffsetNumber offset, const keypool::KeyId &key);
 
 template <typename Change>
 StateChange state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key,
                                Change change) {
   if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF) GetTopTransactionId();
-  Buffer buffer = ReadBuffer(relation, ItemPointerGetBlockNumber(&address));
-  GenericXLogState *log = GenericXLogStart(relation);
-  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-  Page page = GenericXLogRegisterBuffer(log, buffer, 0);
-  keypool::KeyState *state = state_store_in_page(page, ItemPointerGetOffsetNumber(&address), key);
-  StateChange result = state == nullptr ? StateChange::kGone
-                       : change(state)  ? StateChange::kDone
-                                        : StateChange::kRefused;
-  if (result == StateChange::kDone)
-    GenericXLogFinish(log);
-  else
-    GenericXLogAbort(log);
-  UnlockReleaseBuffer(buffer);
-  return result;
+  LockedState locked = state_store_lock(relation, address, key, BUFFER_LOCK_EXCLUSIVE);
+  if (locked.state == nullptr) return StateChange::kGone;
+  keypool::KeyState changed = *locked.state;
+  bool done = change(&changed);
+  if (done) state_log_change(relation, locked.buffer, locked.state, changed);
+  state_store_unlock(locked, false);
+  return done ? StateChange::kDone : StateChange::kRefused;
 }

@@ -32,3 +32,12 @@ static inline int decode_date_time(char **fields, int *types, int count, int *ki
   return DecodeDateTime(fields, types, count, kind, tm, fraction, zone);
 #endif
 }
+
+// Pins the buffer in which a page was seen last, if it still holds that page: cheaper than to look for it.
+static inline bool read_recent_buffer(Relation relation, BlockNumber block, Buffer buffer) {
+#if PG_VERSION_NUM >= 160000
+  return ReadRecentBuffer(relation->rd_locator, MAIN_FORKNUM, block, buffer);
+#else
+  return ReadRecentBuffer(relation->rd_node, MAIN_FORKNUM, block, buffer);
+#endif
+}

@@ -105,7 +105,7 @@ sub replays {
     on_primary($sql);
     my $end = $primary->lsn('insert');
     for (1 .. 1800) {
-        my (undef, $there) = $standby->psql('postgres', "SELECT pg_last_wal_replay_lsn() >= '$end'");
+        my (undef, $there) = eval { $standby->psql('postgres', "SELECT pg_last_wal_replay_lsn() >= '$end'") };
         return 1 if ($there // '') eq 't';
         return 0 if $standby->log_contains('inconsistent page found');
         sleep(0.1);
