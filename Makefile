@@ -110,7 +110,7 @@ REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/keypool%,$(wildcard sql/*.sql)
 
 PG_CPPFLAGS = -I$(srcdir)/src
 # PostgreSQL's macros do in C what C++20 frowns at.
-PG_CXXFLAGS = -std=c++20 -Wno-register -Wno-volatile -Wno-deprecated-volatile -MMD -MP
+PG_CXXFLAGS = -std=c++20 -fno-semantic-interposition -Wno-register -Wno-volatile -Wno-deprecated-volatile -MMD -MP
 # A PostgreSQL that was built with gcc hands on gcc's warnings.
 ifneq ($(findstring clang,$(CXX)),)
 PG_CXXFLAGS += -Wno-unknown-warning-option
