@@ -36,15 +36,12 @@ static keypool::KeyState *find_state(Buffer buffer, const ItemPointerData &addre
   return state->layout == keypool::kLayout ? state : nullptr;
 }
 
-static LockedState lock_pinned(Buffer buffer, const ItemPointerData &address, const keypool::KeyId &key, int mode) {
+LockedState state_store_lock(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, int mode) {
+  Buffer buffer = ReadBuffer(relation, ItemPointerGetBlockNumber(&address));
   LockBuffer(buffer, mode);
   LockedState locked = {buffer, find_state(buffer, address, key)};
   if (locked.state == nullptr) UnlockReleaseBuffer(buffer);
   return locked;
-}
-
-LockedState state_store_lock(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, int mode) {
-  return lock_pinned(ReadBuffer(relation, ItemPointerGetBlockNumber(&address)), address, key, mode);
 }
 
 // Pins the page of a row. Looking a buffer up counts as a use of it, which keeps it in memory; this may not, but every
@@ -54,20 +51,38 @@ static Buffer pin_recent(Relation relation, const ItemPointerData &address, Buff
   return BufferIsValid(recent) && read_recent_buffer(relation, block, recent) ? recent : ReadBuffer(relation, block);
 }
 
+// Waits for the lock of a row's buffer while somebody has it, as long as the key is not granted meanwhile. A lock is
+// held for less than a microsecond, and most who hold one grant the key: to sleep until it is free would take longer,
+// and be in vain. False if the key was granted.
+static bool lock_unless_granted(Buffer buffer, int mode, const keypool::KeyState *state, int64 since,
+                                int64 *last_grant) {
+  static constexpr int kTries = 100;
+  for (int i = 0; i < kTries; ++i) {
+    *last_grant = __atomic_load_n(&state->reserved.last_grant, __ATOMIC_RELAXED);
+    if (*last_grant > since) return false;
+    if (mode == BUFFER_LOCK_SHARE) break;
+    if (ConditionalLockBuffer(buffer)) return true;
+    SPIN_DELAY();
+  }
+  LockBuffer(buffer, mode);
+  return true;
+}
+
 LockedState state_store_lock_unless_granted(Relation relation, const ItemPointerData &address,
                                             const keypool::KeyId &key, int mode, int64 since, Buffer *recent,
                                             int64 *last_grant) {
   Buffer buffer = *recent = pin_recent(relation, address, *recent);
-  const keypool::KeyState *state = find_state(buffer, address, key);
-  *last_grant = state == nullptr ? -1 : __atomic_load_n(&state->reserved.last_grant, __ATOMIC_RELAXED);
-  if (state == nullptr || *last_grant > since) {
+  *last_grant = -1;
+  keypool::KeyState *state = find_state(buffer, address, key);
+  if (state == nullptr || !lock_unless_granted(buffer, mode, state, since, last_grant)) {
     ReleaseBuffer(buffer);
     return {};
   }
-  LockedState locked = lock_pinned(buffer, address, key, mode);
+  // Nothing moves in a page that is pinned, but the row may have been taken away.
+  LockedState locked = {buffer, find_state(buffer, address, key)};
   *last_grant = locked.state == nullptr ? -1 : locked.state->reserved.last_grant;
-  if (locked.state == nullptr || *last_grant <= since) return locked;
-  state_store_unlock(locked, false);
+  if (locked.state != nullptr && *last_grant <= since) return locked;
+  UnlockReleaseBuffer(buffer);
   return {};
 }
 
