@@ -5,68 +5,93 @@
 
 namespace keypool {
 
-SelectionOrder::SelectionOrder(Candidate *candidates, uint32_t *order, uint32_t *position, uint32_t count) noexcept
-    : candidates_(candidates), order_(order), position_(position), count_(count) {
-  for (uint32_t i = 0; i < count; ++i) order_[i] = position_[i] = i;
+namespace {
+
+constexpr uint32_t kChildren = 4;
+
+uint32_t Parent(uint32_t at) { return (at - 1) / kChildren; }
+
+// The first of the children at `at` in a heap of `size`, by `before`; `size` if there are none.
+template <typename Before>
+uint32_t FirstChild(uint32_t at, uint32_t size, Before before) {
+  uint32_t child = kChildren * at + 1;
+  uint32_t end = std::min(child + kChildren, size);
+  uint32_t first = child;
+  while (++child < end)
+    if (before(child, first)) first = child;
+  return std::min(first, size);
+}
+
+}  // namespace
+
+SelectionOrder::SelectionOrder(Candidate *candidates, OrderPlace *places, uint32_t *position, uint32_t count) noexcept
+    : candidates_(candidates), places_(places), position_(position), count_(count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    places_[i] = {0, 0, i};
+    position_[i] = i;
+  }
   while (serving_ < count) ServeAgain(serving_);
 }
 
 bool SelectionOrder::ServesBefore(uint32_t a, uint32_t b) const noexcept {
-  const Candidate &left = candidates_[order_[a]];
-  const Candidate &right = candidates_[order_[b]];
-  if (left.priority != right.priority) return left.priority < right.priority;
-  if (left.last_grant != right.last_grant) return left.last_grant < right.last_grant;
-  return left.id < right.id;
+  const OrderPlace &left = places_[a];
+  const OrderPlace &right = places_[b];
+  if (left.group != right.group) return left.group < right.group;
+  if (left.rank != right.rank) return left.rank < right.rank;
+  return candidates_[left.key].id < candidates_[right.key].id;
 }
 
 bool SelectionOrder::WaitsBefore(uint32_t a, uint32_t b) const noexcept {
-  return candidates_[order_[WaitSlot(a)]].wait.EndsBefore(candidates_[order_[WaitSlot(b)]].wait);
+  const OrderPlace &left = places_[WaitSlot(a)];
+  const OrderPlace &right = places_[WaitSlot(b)];
+  return left.rank != right.rank ? left.rank < right.rank : left.group < right.group;
 }
 
 void SelectionOrder::Swap(uint32_t slot, uint32_t other) noexcept {
-  std::swap(order_[slot], order_[other]);
-  position_[order_[slot]] = slot;
-  position_[order_[other]] = other;
+  std::swap(places_[slot], places_[other]);
+  position_[places_[slot].key] = slot;
+  position_[places_[other].key] = other;
 }
 
 void SelectionOrder::SiftServingUp(uint32_t at) noexcept {
-  while (at > 0 && ServesBefore(at, (at - 1) / 2)) {
-    Swap(at, (at - 1) / 2);
-    at = (at - 1) / 2;
-  }
+  for (; at > 0 && ServesBefore(at, Parent(at)); at = Parent(at)) Swap(at, Parent(at));
 }
 
 void SelectionOrder::SiftServingDown(uint32_t at) noexcept {
   for (;;) {
-    uint32_t child = 2 * at + 1;
-    if (child >= serving_) return;
-    if (child + 1 < serving_ && ServesBefore(child + 1, child)) ++child;
-    if (!ServesBefore(child, at)) return;
+    uint32_t child = FirstChild(at, serving_, [this](uint32_t a, uint32_t b) { return ServesBefore(a, b); });
+    if (child == serving_ || !ServesBefore(child, at)) return;
     Swap(at, child);
     at = child;
   }
 }
 
 void SelectionOrder::SiftWaitingUp(uint32_t at) noexcept {
-  while (at > 0 && WaitsBefore(at, (at - 1) / 2)) {
-    Swap(WaitSlot(at), WaitSlot((at - 1) / 2));
-    at = (at - 1) / 2;
-  }
+  for (; at > 0 && WaitsBefore(at, Parent(at)); at = Parent(at)) Swap(WaitSlot(at), WaitSlot(Parent(at)));
 }
 
 void SelectionOrder::SiftWaitingDown(uint32_t at) noexcept {
   for (;;) {
-    uint32_t child = 2 * at + 1;
-    if (child >= waiting_) return;
-    if (child + 1 < waiting_ && WaitsBefore(child + 1, child)) ++child;
-    if (!WaitsBefore(child, at)) return;
+    uint32_t child = FirstChild(at, waiting_, [this](uint32_t a, uint32_t b) { return WaitsBefore(a, b); });
+    if (child == waiting_ || !WaitsBefore(child, at)) return;
     Swap(WaitSlot(at), WaitSlot(child));
     at = child;
   }
 }
 
+// Makes a place that of a key that waits.
+void SelectionOrder::SetWaiting(uint32_t slot) noexcept {
+  const Wait &wait = candidates_[places_[slot].key].wait;
+  places_[slot].rank = wait.moment;
+  places_[slot].group = wait.cooling ? 0 : 1;
+  most_tokens_ = std::max(most_tokens_, int64_t{wait.tokens});
+}
+
 // Takes a key that neither serves nor waits into those that may serve.
 void SelectionOrder::ServeAgain(uint32_t slot) noexcept {
+  const Candidate &candidate = candidates_[places_[slot].key];
+  places_[slot].rank = candidate.last_grant;
+  places_[slot].group = candidate.priority;
   Swap(slot, serving_);
   SiftServingUp(serving_++);
 }
@@ -78,7 +103,7 @@ void SelectionOrder::Begin(int64_t tokens, TimeUs now) noexcept {
 }
 
 void SelectionOrder::CorrectTop(int64_t last_grant) noexcept {
-  candidates_[order_[0]].last_grant = last_grant;
+  candidates_[Top()].last_grant = places_[0].rank = last_grant;
   SiftServingDown(0);
 }
 
@@ -88,16 +113,16 @@ void SelectionOrder::SetTopAside() noexcept {
 }
 
 void SelectionOrder::LetTopWait(const Wait &wait) noexcept {
-  candidates_[order_[0]].wait = wait;
-  most_tokens_ = std::max(most_tokens_, int64_t{wait.tokens});
+  candidates_[Top()].wait = wait;
   SetTopAside();
+  SetWaiting(serving_);
   Swap(serving_, WaitSlot(waiting_));
   SiftWaitingUp(waiting_++);
 }
 
 void SelectionOrder::CorrectFirstWaiting(const Wait &wait) noexcept {
   candidates_[FirstWaiting()].wait = wait;
-  most_tokens_ = std::max(most_tokens_, int64_t{wait.tokens});
+  SetWaiting(WaitSlot(0));
   SiftWaitingDown(0);
 }
 
@@ -126,7 +151,7 @@ void SelectionOrder::WakeWhatWaitsForMore(int64_t tokens) noexcept {
   most_tokens_ = 0;
   // Those that stay are made a heap again, one by one, in front of what is still to be looked at.
   for (uint32_t at = 0; at < waited; ++at) {
-    const Wait &wait = candidates_[order_[WaitSlot(at)]].wait;
+    const Wait &wait = candidates_[places_[WaitSlot(at)].key].wait;
     if (wait.tokens > tokens) continue;
     most_tokens_ = std::max(most_tokens_, int64_t{wait.tokens});
     Swap(WaitSlot(at), WaitSlot(waiting_));

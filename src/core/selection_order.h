@@ -5,14 +5,18 @@
 //   the order of its last grant    It only grows.
 //   when it can serve again        A change that brings this forward is told to every process (pg/freed_keys.h).
 //
-// So two binary heaps over what is remembered find the next key in logarithmic time. One holds the keys that may serve:
+// So two heaps over what is remembered find the next key in logarithmic time. One holds the keys that may serve:
 // read the state of the top; if it says later, correct the top and look again; if not, no other key can be before it.
 // The other holds those that wait, by the moment at which they can serve again.
 //
 // Invariants:
-//   1. order[0 .. serving) is a heap by (priority, last_grant, id); order[count - waiting .. count), read from the
+//   1. places[0 .. serving) is a heap by (priority, last_grant, id); places[count - waiting .. count), read from the
 //      end, is a heap by (moment, cooling first); between them are the keys that are set aside for one walk.
-//   2. order is a permutation of 0 .. count-1 and position its inverse, at all times: an interrupted walk loses no key.
+//   2. The keys of places are a permutation of 0 .. count-1 and position its inverse, at all times: an interrupted walk
+//      loses no key.
+//
+// A place holds what its heap compares, and has four children, side by side: in a large pool, what is not in the
+// processor's caches is what costs.
 //
 // Owns nothing: the arrays belong to the caller.
 #pragma once
@@ -29,12 +33,19 @@ struct Candidate {
   int32_t priority;
 };
 
+// A key in its heap.
+struct OrderPlace {
+  int64_t rank;   // last grant, or moment
+  int32_t group;  // priority; or 0 if it cools and 1 if not
+  uint32_t key;
+};
+
 class SelectionOrder {
  public:
   SelectionOrder() = default;
 
   // All candidates may serve. The arrays hold `count` each and outlive this.
-  SelectionOrder(Candidate *candidates, uint32_t *order, uint32_t *position, uint32_t count) noexcept;
+  SelectionOrder(Candidate *candidates, OrderPlace *places, uint32_t *position, uint32_t count) noexcept;
 
   // Begins a walk for a request of so many tokens: brings back what was set aside, and what waits no longer at this
   // time or waits for larger requests only.
@@ -42,7 +53,7 @@ class SelectionOrder {
 
   // Whether no key may serve; if any may, the first of them.
   bool empty() const { return serving_ == 0; }
-  uint32_t Top() const { return order_[0]; }
+  uint32_t Top() const { return places_[0].key; }
 
   // The top's last grant is later than remembered: notes it and finds its place.
   void CorrectTop(int64_t last_grant) noexcept;
@@ -55,8 +66,8 @@ class SelectionOrder {
 
   // Whether any key waits; if so, the one that can serve first.
   bool waiting() const { return waiting_ > 0; }
-  uint32_t FirstWaiting() const { return order_[count_ - 1]; }
-  TimeUs FirstMoment() const { return candidates_[FirstWaiting()].wait.moment; }
+  uint32_t FirstWaiting() const { return places_[count_ - 1].key; }
+  TimeUs FirstMoment() const { return places_[count_ - 1].rank; }
 
   // The first that waits can serve at another moment than remembered: notes it and finds its place.
   void CorrectFirstWaiting(const Wait &wait) noexcept;
@@ -70,6 +81,7 @@ class SelectionOrder {
   bool WaitsBefore(uint32_t a, uint32_t b) const noexcept;
   uint32_t WaitSlot(uint32_t at) const { return count_ - 1 - at; }
   void Swap(uint32_t slot, uint32_t other) noexcept;
+  void SetWaiting(uint32_t slot) noexcept;
   void SiftServingUp(uint32_t at) noexcept;
   void SiftServingDown(uint32_t at) noexcept;
   void SiftWaitingUp(uint32_t at) noexcept;
@@ -78,7 +90,7 @@ class SelectionOrder {
   void WakeWhatWaitsForMore(int64_t tokens) noexcept;
 
   Candidate *candidates_ = nullptr;
-  uint32_t *order_ = nullptr;
+  OrderPlace *places_ = nullptr;
   uint32_t *position_ = nullptr;
   uint32_t serving_ = 0;
   uint32_t waiting_ = 0;

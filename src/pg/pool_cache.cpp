@@ -205,15 +205,16 @@ static Pool *make_pool(std::string_view provider, LoadedKey *loaded, int count, 
                        MemoryContext context) {
   std::partition(loaded, loaded + count, [](const LoadedKey &key) { return key.key.active; });
   Size slots = count;
-  Size size = MAXALIGN(sizeof(Pool)) + slots * (sizeof(PoolKey) + sizeof(keypool::Candidate) + 2 * sizeof(uint32)) +
+  Size size = MAXALIGN(sizeof(Pool)) +
+              slots * (sizeof(PoolKey) + sizeof(keypool::Candidate) + sizeof(keypool::OrderPlace) + sizeof(uint32)) +
               MAXALIGN(texts.size) + provider.size();
   auto *space = static_cast<char *>(MemoryContextAllocExtended(context, size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
   auto take = [&](Size bytes) { return std::exchange(space, space + bytes); };
   auto *pool = reinterpret_cast<Pool *>(take(MAXALIGN(sizeof(Pool))));
   pool->keys = reinterpret_cast<PoolKey *>(take(slots * sizeof(PoolKey)));
   pool->candidates = reinterpret_cast<keypool::Candidate *>(take(slots * sizeof(keypool::Candidate)));
+  auto *places = reinterpret_cast<keypool::OrderPlace *>(take(slots * sizeof(keypool::OrderPlace)));
   char *copied_texts = take(MAXALIGN(texts.size));
-  auto *order = reinterpret_cast<uint32_t *>(take(slots * sizeof(uint32)));
   auto *position = reinterpret_cast<uint32_t *>(take(slots * sizeof(uint32)));
   if (texts.size > 0) memcpy(copied_texts, texts.bytes, texts.size);
   memcpy(space, provider.data(), provider.size());
@@ -228,7 +229,7 @@ static Pool *make_pool(std::string_view provider, LoadedKey *loaded, int count, 
     if (loaded[i].label_at != 0) key->label = reinterpret_cast<text *>(copied_texts + loaded[i].label_at);
     key->secret.bytes = reinterpret_cast<uint8_t *>(copied_texts + loaded[i].secret_at);
   }
-  pool->order = keypool::SelectionOrder(pool->candidates, order, position, static_cast<uint32_t>(pool->active_count));
+  pool->order = keypool::SelectionOrder(pool->candidates, places, position, static_cast<uint32_t>(pool->active_count));
   return pool;
 }
 

@@ -32,7 +32,8 @@ struct Pool {
         order(candidates.data(), space.data(), position.data(), static_cast<uint32_t>(candidates.size())) {}
 
   std::vector<Candidate> candidates;
-  std::vector<uint32_t> space, position;
+  std::vector<OrderPlace> space;
+  std::vector<uint32_t> position;
   SelectionOrder order;
 };
 
