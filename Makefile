@@ -115,7 +115,8 @@ PG_CXXFLAGS = -std=c++20 -fno-semantic-interposition -Wno-register -Wno-volatile
 ifneq ($(findstring clang,$(CXX)),)
 PG_CXXFLAGS += -Wno-unknown-warning-option
 endif
-SHLIB_LINK = -lcrypto
+# Calls within keypool go straight to their functions, as the compiler may assume (-fno-semantic-interposition).
+SHLIB_LINK = -lcrypto -Wl,-Bsymbolic
 override with_llvm = no
 
 PG_CONFIG ?= pg_config

@@ -2,6 +2,7 @@
 #include "core/selection_order.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace keypool {
 
@@ -26,57 +27,64 @@ uint32_t FirstChild(uint32_t at, uint32_t size, Before before) {
 
 SelectionOrder::SelectionOrder(Candidate *candidates, OrderPlace *places, uint32_t *position, uint32_t count) noexcept
     : candidates_(candidates), places_(places), position_(position), count_(count) {
-  for (uint32_t i = 0; i < count; ++i) {
-    places_[i] = {0, 0, i};
-    position_[i] = i;
-  }
+  for (uint32_t i = 0; i < count; ++i) places_[i].key = i;
   while (serving_ < count) ServeAgain(serving_);
 }
 
-bool SelectionOrder::ServesBefore(uint32_t a, uint32_t b) const noexcept {
-  const OrderPlace &left = places_[a];
-  const OrderPlace &right = places_[b];
-  if (left.group != right.group) return left.group < right.group;
-  if (left.rank != right.rank) return left.rank < right.rank;
-  return candidates_[left.key].id < candidates_[right.key].id;
+bool SelectionOrder::ServesBefore(const OrderPlace &a, const OrderPlace &b) const noexcept {
+  if (a.group != b.group) return a.group < b.group;
+  if (a.rank != b.rank) return a.rank < b.rank;
+  return candidates_[a.key].id < candidates_[b.key].id;
 }
 
-bool SelectionOrder::WaitsBefore(uint32_t a, uint32_t b) const noexcept {
-  const OrderPlace &left = places_[WaitSlot(a)];
-  const OrderPlace &right = places_[WaitSlot(b)];
-  return left.rank != right.rank ? left.rank < right.rank : left.group < right.group;
+bool SelectionOrder::WaitsBefore(const OrderPlace &a, const OrderPlace &b) const noexcept {
+  return a.rank != b.rank ? a.rank < b.rank : a.group < b.group;
 }
 
-void SelectionOrder::Swap(uint32_t slot, uint32_t other) noexcept {
-  std::swap(places_[slot], places_[other]);
-  position_[places_[slot].key] = slot;
-  position_[places_[other].key] = other;
+uint32_t SelectionOrder::FirstServingChild(uint32_t at) const noexcept {
+  return FirstChild(at, serving_, [this](uint32_t a, uint32_t b) { return ServesBefore(places_[a], places_[b]); });
 }
 
 void SelectionOrder::SiftServingUp(uint32_t at) noexcept {
-  for (; at > 0 && ServesBefore(at, Parent(at)); at = Parent(at)) Swap(at, Parent(at));
+  for (; at > 0 && ServesBefore(places_[at], places_[Parent(at)]); at = Parent(at))
+    std::swap(places_[at], places_[Parent(at)]);
 }
 
 void SelectionOrder::SiftServingDown(uint32_t at) noexcept {
+  OrderPlace sinking = places_[at];
   for (;;) {
-    uint32_t child = FirstChild(at, serving_, [this](uint32_t a, uint32_t b) { return ServesBefore(a, b); });
-    if (child == serving_ || !ServesBefore(child, at)) return;
-    Swap(at, child);
+    uint32_t child = FirstServingChild(at);
+    if (child == serving_ || !ServesBefore(places_[child], sinking)) break;
+    places_[at] = places_[child];
     at = child;
   }
+  places_[at] = sinking;
+}
+
+void SelectionOrder::SwapWaiting(uint32_t at, uint32_t other) noexcept {
+  std::swap(places_[WaitSlot(at)], places_[WaitSlot(other)]);
+  NotePosition(at);
+  NotePosition(other);
 }
 
 void SelectionOrder::SiftWaitingUp(uint32_t at) noexcept {
-  for (; at > 0 && WaitsBefore(at, Parent(at)); at = Parent(at)) Swap(WaitSlot(at), WaitSlot(Parent(at)));
+  for (; at > 0 && WaitsBefore(WaitPlace(at), WaitPlace(Parent(at))); at = Parent(at)) SwapWaiting(at, Parent(at));
 }
 
 void SelectionOrder::SiftWaitingDown(uint32_t at) noexcept {
   for (;;) {
-    uint32_t child = FirstChild(at, waiting_, [this](uint32_t a, uint32_t b) { return WaitsBefore(a, b); });
-    if (child == waiting_ || !WaitsBefore(child, at)) return;
-    Swap(WaitSlot(at), WaitSlot(child));
+    uint32_t child =
+        FirstChild(at, waiting_, [this](uint32_t a, uint32_t b) { return WaitsBefore(WaitPlace(a), WaitPlace(b)); });
+    if (child == waiting_ || !WaitsBefore(WaitPlace(child), WaitPlace(at))) return;
+    SwapWaiting(at, child);
     at = child;
   }
+}
+
+// Takes the place behind those that wait into their heap.
+void SelectionOrder::AddWaiting() noexcept {
+  NotePosition(waiting_);
+  SiftWaitingUp(waiting_++);
 }
 
 // Makes a place that of a key that waits.
@@ -92,7 +100,7 @@ void SelectionOrder::ServeAgain(uint32_t slot) noexcept {
   const Candidate &candidate = candidates_[places_[slot].key];
   places_[slot].rank = candidate.last_grant;
   places_[slot].group = candidate.priority;
-  Swap(slot, serving_);
+  std::swap(places_[slot], places_[serving_]);
   SiftServingUp(serving_++);
 }
 
@@ -103,12 +111,13 @@ void SelectionOrder::Begin(int64_t tokens, TimeUs now) noexcept {
 }
 
 void SelectionOrder::CorrectTop(int64_t last_grant) noexcept {
-  candidates_[Top()].last_grant = places_[0].rank = last_grant;
+  places_[0].rank = last_grant;
   SiftServingDown(0);
 }
 
 void SelectionOrder::SetTopAside() noexcept {
-  Swap(0, --serving_);
+  candidates_[Top()].last_grant = TopGrant();
+  std::swap(places_[0], places_[--serving_]);
   SiftServingDown(0);
 }
 
@@ -116,8 +125,8 @@ void SelectionOrder::LetTopWait(const Wait &wait) noexcept {
   candidates_[Top()].wait = wait;
   SetTopAside();
   SetWaiting(serving_);
-  Swap(serving_, WaitSlot(waiting_));
-  SiftWaitingUp(waiting_++);
+  std::swap(places_[serving_], places_[WaitSlot(waiting_)]);
+  AddWaiting();
 }
 
 void SelectionOrder::CorrectFirstWaiting(const Wait &wait) noexcept {
@@ -127,10 +136,10 @@ void SelectionOrder::CorrectFirstWaiting(const Wait &wait) noexcept {
 }
 
 void SelectionOrder::Wake(uint32_t key) noexcept {
-  uint32_t at = WaitSlot(position_[key]);
-  if (at >= waiting_) return;
+  uint32_t at = position_[key];
+  if (at >= waiting_ || WaitPlace(at).key != key) return;
   --waiting_;
-  Swap(WaitSlot(at), WaitSlot(waiting_));
+  SwapWaiting(at, waiting_);
   if (at < waiting_) {
     SiftWaitingUp(at);
     SiftWaitingDown(at);
@@ -154,8 +163,8 @@ void SelectionOrder::WakeWhatWaitsForMore(int64_t tokens) noexcept {
     const Wait &wait = candidates_[places_[WaitSlot(at)].key].wait;
     if (wait.tokens > tokens) continue;
     most_tokens_ = std::max(most_tokens_, int64_t{wait.tokens});
-    Swap(WaitSlot(at), WaitSlot(waiting_));
-    SiftWaitingUp(waiting_++);
+    std::swap(places_[WaitSlot(at)], places_[WaitSlot(waiting_)]);
+    AddWaiting();
   }
   while (serving_ + waiting_ < count_) ServeAgain(serving_);
 }

@@ -12,8 +12,8 @@
 // Invariants:
 //   1. places[0 .. serving) is a heap by (priority, last_grant, id); places[count - waiting .. count), read from the
 //      end, is a heap by (moment, cooling first); between them are the keys that are set aside for one walk.
-//   2. The keys of places are a permutation of 0 .. count-1 and position its inverse, at all times: an interrupted walk
-//      loses no key.
+//   2. The keys of places are a permutation of 0 .. count-1 between any two calls: an interrupted walk loses no key.
+//   3. position[k] is where key k is in the heap of those that wait, and means nothing if it does not.
 //
 // A place holds what its heap compares, and has four children, side by side: in a large pool, what is not in the
 // processor's caches is what costs.
@@ -28,7 +28,7 @@ namespace keypool {
 
 struct Candidate {
   KeyId id;
-  int64_t last_grant;  // as last seen
+  int64_t last_grant;  // as last seen; while it serves, its place knows better
   Wait wait;           // as last seen; of keys that wait only
   int32_t priority;
 };
@@ -54,6 +54,7 @@ class SelectionOrder {
   // Whether no key may serve; if any may, the first of them.
   bool empty() const { return serving_ == 0; }
   uint32_t Top() const { return places_[0].key; }
+  int64_t TopGrant() const { return places_[0].rank; }
 
   // The top's last grant is later than remembered: notes it and finds its place.
   void CorrectTop(int64_t last_grant) noexcept;
@@ -66,8 +67,8 @@ class SelectionOrder {
 
   // Whether any key waits; if so, the one that can serve first.
   bool waiting() const { return waiting_ > 0; }
-  uint32_t FirstWaiting() const { return places_[count_ - 1].key; }
-  TimeUs FirstMoment() const { return places_[count_ - 1].rank; }
+  uint32_t FirstWaiting() const { return WaitPlace(0).key; }
+  TimeUs FirstMoment() const { return WaitPlace(0).rank; }
 
   // The first that waits can serve at another moment than remembered: notes it and finds its place.
   void CorrectFirstWaiting(const Wait &wait) noexcept;
@@ -77,11 +78,15 @@ class SelectionOrder {
   void WakeAll() noexcept;
 
  private:
-  bool ServesBefore(uint32_t a, uint32_t b) const noexcept;
-  bool WaitsBefore(uint32_t a, uint32_t b) const noexcept;
+  bool ServesBefore(const OrderPlace &a, const OrderPlace &b) const noexcept;
+  bool WaitsBefore(const OrderPlace &a, const OrderPlace &b) const noexcept;
+  uint32_t FirstServingChild(uint32_t at) const noexcept;
   uint32_t WaitSlot(uint32_t at) const { return count_ - 1 - at; }
-  void Swap(uint32_t slot, uint32_t other) noexcept;
+  const OrderPlace &WaitPlace(uint32_t at) const { return places_[WaitSlot(at)]; }
+  void NotePosition(uint32_t at) noexcept { position_[WaitPlace(at).key] = at; }
+  void SwapWaiting(uint32_t at, uint32_t other) noexcept;
   void SetWaiting(uint32_t slot) noexcept;
+  void AddWaiting() noexcept;
   void SiftServingUp(uint32_t at) noexcept;
   void SiftServingDown(uint32_t at) noexcept;
   void SiftWaitingUp(uint32_t at) noexcept;

@@ -164,11 +164,11 @@ static bool decide(const Walker &walker, const keypool::Limits &limits, keypool:
 static Look look_at_top(const Walker &walker) {
   uint32 index = walker.pool->order.Top();
   PoolKey *key = &walker.pool->keys[index];
-  const keypool::Candidate &candidate = walker.pool->candidates[index];
+  const keypool::KeyId &id = walker.pool->candidates[index].id;
   Look look = {};
   int lock_mode = walker.request.effect == Effect::kGrant ? BUFFER_LOCK_EXCLUSIVE : BUFFER_LOCK_SHARE;
-  LockedState locked = state_store_lock_unless_granted(walker.state, key->address, candidate.id, lock_mode,
-                                                       candidate.last_grant, &key->buffer, &look.last_grant);
+  LockedState locked = state_store_lock_unless_granted(walker.state, key->address, id, lock_mode,
+                                                       walker.pool->order.TopGrant(), &key->buffer, &look.last_grant);
   if (locked.state != nullptr) {
     bool changed = decide(walker, key->limits, locked.state, &look);
     state_store_unlock(locked, changed);

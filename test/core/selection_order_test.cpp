@@ -76,6 +76,7 @@ void ExpectSame(const Pool &pool, const PlainOrder &plain) {
   ASSERT_EQ(pool.order.empty(), plain.Top() < 0);
   if (!pool.order.empty()) {
     ASSERT_EQ(pool.order.Top(), static_cast<uint32_t>(plain.Top()));
+    ASSERT_EQ(pool.order.TopGrant(), plain.keys[plain.Top()].last_grant);
   }
   ASSERT_EQ(pool.order.waiting(), plain.FirstWaiting() >= 0);
   if (!pool.order.waiting()) return;
