@@ -62,7 +62,6 @@ OBJS = \
 	src/core/redaction.o \
 	src/core/registers.o \
 	src/core/selection_order.o \
-	src/core/state_changes.o \
 	src/core/status.o \
 	src/core/window.o \
 	src/pg/arguments.o \

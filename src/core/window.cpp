@@ -22,23 +22,22 @@ Second SecondOf(TimeUs time) { return static_cast<Second>(time / kMicrosPerSecon
 
 int64_t Bounded(int64_t tokens) { return tokens & kBucketTokens; }
 
-void AddSaturating(int64_t *sum, int64_t amount) {
-  if (__builtin_add_overflow(*sum, amount, sum)) *sum = std::numeric_limits<int64_t>::max();
+int64_t SaturatingSum(int64_t sum, int64_t amount) {
+  return __builtin_add_overflow(sum, amount, &sum) ? std::numeric_limits<int64_t>::max() : sum;
 }
 
-void AddSaturating(uint32_t *sum) {
-  if (*sum != std::numeric_limits<uint32_t>::max()) ++*sum;
-}
+uint32_t SaturatingNext(uint32_t count) { return count + (count != std::numeric_limits<uint32_t>::max()); }
 
 // The recorded bucket of a second, emptied if it still holds an older one.
-int OpenRecordedBucket(RecordedUsage *recorded, Second second) {
+int OpenRecordedBucket(StateEdit *edit, Second second) {
+  const RecordedUsage &recorded = edit->state().recorded;
   int bucket = SecondBucket(second);
-  if (recorded->second[bucket] != second) {
-    recorded->second[bucket] = second;
-    recorded->requests[bucket] = 0;
-    recorded->tokens[bucket] = 0;
+  if (recorded.second[bucket] != second) {
+    edit->Set(recorded.second[bucket], second);
+    edit->Set(recorded.requests[bucket], 0);
+    edit->Set(recorded.tokens[bucket], 0);
   }
-  recorded->newest_second = std::max(recorded->newest_second, second);
+  edit->Set(recorded.newest_second, std::max(recorded.newest_second, second));
   return bucket;
 }
 
@@ -55,57 +54,61 @@ int OpenReservedBucket(ReservedUsage *reserved, Second second) {
   return bucket;
 }
 
-int OpenMinuteBucket(RecordedUsage *recorded, Minute minute) {
+int OpenMinuteBucket(StateEdit *edit, Minute minute) {
+  const RecordedUsage &recorded = edit->state().recorded;
   int bucket = MinuteBucket(minute);
-  if (recorded->minute[bucket] != minute) {
-    recorded->minute[bucket] = minute;
-    recorded->minute_requests[bucket] = 0;
-    recorded->minute_rate_limited[bucket] = 0;
-    recorded->minute_tokens[bucket] = 0;
+  if (recorded.minute[bucket] != minute) {
+    edit->Set(recorded.minute[bucket], minute);
+    edit->Set(recorded.minute_requests[bucket], 0);
+    edit->Set(recorded.minute_rate_limited[bucket], 0);
+    edit->Set(recorded.minute_tokens[bucket], 0);
   }
   return bucket;
 }
 
 Minute MinuteOf(TimeUs time) { return SecondOf(time) / 60; }
 
-// What a bucket still reserves after `tokens` of it left; nothing is left when nothing is open.
-void RemoveTokens(ReservedUsage *reserved, int bucket, int64_t tokens) {
-  int64_t left = Bounded(reserved->tokens[bucket]) - tokens;
-  reserved->tokens[bucket] = reserved->open_count[bucket] == 0 ? 0 : std::max<int64_t>(left, 0);
+// Takes one open reservation of `tokens` off a bucket's sums; nothing is left when nothing is open.
+void CloseOne(StateEdit *edit, int bucket, int64_t tokens) {
+  const ReservedUsage &reserved = edit->state().reserved;
+  uint32_t open = reserved.open_count[bucket];
+  if (open > 0) edit->Set(reserved.open_count[bucket], open - 1);
+  int64_t left = open <= 1 ? 0 : std::max<int64_t>(Bounded(reserved.tokens[bucket]) - tokens, 0);
+  edit->Set(reserved.tokens[bucket], left);
 }
 
 enum class Taken { kOpen, kSettled, kForgotten };
 
 // Takes a reservation of the window out of its bucket, or tells why it is not there.
-Taken TakeReservation(ReservedUsage *reserved, const Reservation &reservation) {
+Taken TakeReservation(StateEdit *edit, const Reservation &reservation) {
+  const ReservedUsage &reserved = edit->state().reserved;
   int bucket = SecondBucket(reservation.second);
-  if (reserved->second[bucket] != reservation.second) return Taken::kForgotten;
+  if (reserved.second[bucket] != reservation.second) return Taken::kForgotten;
   if (reservation.sequence >= kTrackedGrants) {
-    if (reserved->granted[bucket] < kTrackedGrants) return Taken::kForgotten;
-    if (reserved->open_count[bucket] <= static_cast<uint32_t>(std::popcount(reserved->open[bucket])))
+    if (reserved.granted[bucket] < kTrackedGrants) return Taken::kForgotten;
+    if (reserved.open_count[bucket] <= static_cast<uint32_t>(std::popcount(reserved.open[bucket])))
       return Taken::kSettled;
   } else {
     uint64_t bit = uint64_t{1} << reservation.sequence;
-    if (reservation.sequence >= reserved->granted[bucket]) return Taken::kForgotten;
-    if ((reserved->open[bucket] & bit) == 0) return Taken::kSettled;
-    reserved->open[bucket] &= ~bit;
+    if (reservation.sequence >= reserved.granted[bucket]) return Taken::kForgotten;
+    if ((reserved.open[bucket] & bit) == 0) return Taken::kSettled;
+    edit->Set(reserved.open[bucket], reserved.open[bucket] & ~bit);
   }
-  if (reserved->open_count[bucket] > 0) --reserved->open_count[bucket];
-  RemoveTokens(reserved, bucket, reservation.tokens);
+  CloseOne(edit, bucket, reservation.tokens);
   return Taken::kOpen;
 }
 
 // Takes the oldest open reservation of the window; false if none is open.
-bool TakeOldest(ReservedUsage *reserved, Second newest, Second *second) {
+bool TakeOldest(StateEdit *edit, Second newest, Second *second) {
+  const ReservedUsage &reserved = edit->state().reserved;
   for (Second age = 0; age <= kWindowSeconds; ++age) {
     Second candidate = newest - kWindowSeconds + age;
     int bucket = SecondBucket(candidate);
-    if (reserved->second[bucket] != candidate) continue;
-    int64_t open = reserved->open_count[bucket];
+    if (reserved.second[bucket] != candidate) continue;
+    int64_t open = reserved.open_count[bucket];
     if (open == 0) continue;
-    reserved->open[bucket] &= reserved->open[bucket] - 1;  // the lowest bit is the oldest; none stays none
-    --reserved->open_count[bucket];
-    RemoveTokens(reserved, bucket, Bounded(reserved->tokens[bucket]) / open);
+    edit->Set(reserved.open[bucket], reserved.open[bucket] & (reserved.open[bucket] - 1));  // the lowest is the oldest
+    CloseOne(edit, bucket, Bounded(reserved.tokens[bucket]) / open);
     *second = candidate;
     return true;
   }
@@ -113,16 +116,16 @@ bool TakeOldest(ReservedUsage *reserved, Second newest, Second *second) {
 }
 
 // The second in which a settled request counts anew; false if the window's requests stay as they are.
-bool SettledSecond(KeyState *state, const Reservation *reservation, Second now, Second *counts_in) {
+bool SettledSecond(StateEdit *edit, const Reservation *reservation, Second now, Second *counts_in) {
   *counts_in = now;
   if (reservation == nullptr) {
-    TakeOldest(&state->reserved, now, counts_in);
+    TakeOldest(edit, now, counts_in);
     return true;
   }
   Second granted_in = std::min(reservation->second, now);
   if (!InWindow(granted_in, now)) return false;
   *counts_in = granted_in;
-  return TakeReservation(&state->reserved, *reservation) != Taken::kSettled;
+  return TakeReservation(edit, *reservation) != Taken::kSettled;
 }
 
 // What is in a window, second by second, oldest first.
@@ -230,46 +233,49 @@ Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now, int64_t newest_
     ++reserved->granted[bucket];
     reserved->open[bucket] |= uint64_t{1} << sequence;
   }
-  AddSaturating(&reserved->open_count[bucket]);
+  reserved->open_count[bucket] = SaturatingNext(reserved->open_count[bucket]);
   reserved->tokens[bucket] = Bounded(reserved->tokens[bucket]) + tokens;
   reserved->last_grant = std::max(now, std::max(reserved->last_grant, newest_grant) + 1);
   return {second, sequence, tokens};
 }
 
-bool Release(KeyState *state, const Reservation &reservation, TimeUs now) noexcept {
-  if (!InWindow(reservation.second, KeySecond(*state, now))) return false;
-  return TakeReservation(&state->reserved, reservation) == Taken::kOpen;
+bool Release(StateEdit *edit, const Reservation &reservation, TimeUs now) noexcept {
+  if (!InWindow(reservation.second, KeySecond(edit->state(), now))) return false;
+  return TakeReservation(edit, reservation) == Taken::kOpen;
 }
 
-void Record(KeyState *state, const Reservation *reservation, int64_t tokens, TimeUs now) noexcept {
-  TimeUs key_now = KeyNow(*state, now);
+void Record(StateEdit *edit, const Reservation *reservation, int64_t tokens, TimeUs now) noexcept {
+  const RecordedUsage &recorded = edit->state().recorded;
+  TimeUs key_now = KeyNow(edit->state(), now);
   Second second = SecondOf(key_now);
-  RecordedUsage *recorded = &state->recorded;
   Second counts_in;
-  if (SettledSecond(state, reservation, second, &counts_in))
-    AddSaturating(&recorded->requests[OpenRecordedBucket(recorded, counts_in)]);
-  int bucket = OpenRecordedBucket(recorded, second);
-  recorded->tokens[bucket] = Bounded(recorded->tokens[bucket]) + tokens;
-  int minute = OpenMinuteBucket(recorded, MinuteOf(key_now));
-  AddSaturating(&recorded->minute_requests[minute]);
-  AddSaturating(&recorded->minute_tokens[minute], tokens);
-  AddSaturating(&recorded->total_requests, 1);
-  AddSaturating(&recorded->total_tokens, tokens);
-  recorded->last_used_at = key_now;
+  if (SettledSecond(edit, reservation, second, &counts_in)) {
+    int bucket = OpenRecordedBucket(edit, counts_in);
+    edit->Set(recorded.requests[bucket], SaturatingNext(recorded.requests[bucket]));
+  }
+  int bucket = OpenRecordedBucket(edit, second);
+  edit->Set(recorded.tokens[bucket], Bounded(recorded.tokens[bucket]) + tokens);
+  int minute = OpenMinuteBucket(edit, MinuteOf(key_now));
+  edit->Set(recorded.minute_requests[minute], SaturatingNext(recorded.minute_requests[minute]));
+  edit->Set(recorded.minute_tokens[minute], SaturatingSum(recorded.minute_tokens[minute], tokens));
+  edit->Set(recorded.total_requests, SaturatingSum(recorded.total_requests, 1));
+  edit->Set(recorded.total_tokens, SaturatingSum(recorded.total_tokens, tokens));
+  edit->Set(recorded.last_used_at, key_now);
 }
 
-TimeUs Mark429(KeyState *state, const Reservation *reservation, int64_t seconds, TimeUs now) noexcept {
-  TimeUs key_now = KeyNow(*state, now);
-  RecordedUsage *recorded = &state->recorded;
-  if (reservation != nullptr) Record(state, reservation, 0, now);
-  AddSaturating(&recorded->minute_rate_limited[OpenMinuteBucket(recorded, MinuteOf(key_now))]);
-  recorded->newest_second = std::max(recorded->newest_second, SecondOf(key_now));
-  recorded->last_429_at = key_now;
-  recorded->cooldown_until = std::max(recorded->cooldown_until, key_now + seconds * kMicrosPerSecond);
-  return recorded->cooldown_until;
+TimeUs Mark429(StateEdit *edit, const Reservation *reservation, int64_t seconds, TimeUs now) noexcept {
+  const RecordedUsage &recorded = edit->state().recorded;
+  TimeUs key_now = KeyNow(edit->state(), now);
+  if (reservation != nullptr) Record(edit, reservation, 0, now);
+  int minute = OpenMinuteBucket(edit, MinuteOf(key_now));
+  edit->Set(recorded.minute_rate_limited[minute], SaturatingNext(recorded.minute_rate_limited[minute]));
+  edit->Set(recorded.newest_second, std::max(recorded.newest_second, SecondOf(key_now)));
+  edit->Set(recorded.last_429_at, key_now);
+  edit->Set(recorded.cooldown_until, std::max(recorded.cooldown_until, key_now + seconds * kMicrosPerSecond));
+  return recorded.cooldown_until;
 }
 
-void ClearCooldown(KeyState *state) noexcept { state->recorded.cooldown_until = 0; }
+void ClearCooldown(StateEdit *edit) noexcept { edit->Set(edit->state().recorded.cooldown_until, 0); }
 
 int UsageByMinute(const KeyState &state, int minutes, TimeUs now, MinuteUse (&out)[kMinuteBuckets]) noexcept {
   Minute newest = MinuteOf(KeyNow(state, now));

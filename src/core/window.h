@@ -10,6 +10,7 @@
 #pragma once
 
 #include "core/key_state.h"
+#include "core/state_edit.h"
 
 namespace keypool {
 
@@ -92,7 +93,7 @@ Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now, int64_t newest_
 
 // Gives an open reservation back, as if it had never been granted. False, and no change, if it is not open or has left
 // the window. Changes the reserved half only.
-bool Release(KeyState *state, const Reservation &reservation, TimeUs now) noexcept;
+bool Release(StateEdit *edit, const Reservation &reservation, TimeUs now) noexcept;
 
 // Records one request with the tokens that it really used.
 //   With a reservation: the request stays in the second of its grant, the estimate leaves that second, and the tokens
@@ -100,13 +101,13 @@ bool Release(KeyState *state, const Reservation &reservation, TimeUs now) noexce
 //   If a crash forgot it, the request counts in its second all the same.
 //   With none (nullptr): the oldest open reservation is taken to be this one; its share of that second's estimates
 //   leaves. If none is open, one request counts now.
-void Record(KeyState *state, const Reservation *reservation, int64_t tokens, TimeUs now) noexcept;
+void Record(StateEdit *edit, const Reservation *reservation, int64_t tokens, TimeUs now) noexcept;
 
 // The provider answered 429: cools the key for so many seconds, if that is later than the deadline it has. With a
 // reservation: settles it as a used request without tokens. Returns the deadline that stands. seconds > 0.
-TimeUs Mark429(KeyState *state, const Reservation *reservation, int64_t seconds, TimeUs now) noexcept;
+TimeUs Mark429(StateEdit *edit, const Reservation *reservation, int64_t seconds, TimeUs now) noexcept;
 
-void ClearCooldown(KeyState *state) noexcept;
+void ClearCooldown(StateEdit *edit) noexcept;
 
 struct MinuteUse {
   Minute minute;

@@ -11,7 +11,7 @@
 #include "pg/pool_cache.h"
 #include "pg/state_store.h"
 
-// Changes both halves of a key's state, as state_store_change does; `change` is called with it until it has been told.
+// Changes both halves of a key's state, as state_store_change does; `change` is called once, with an edit of it.
 template <typename Change>
 StateChange key_change_recorded(Relation relation, const KeyReference &key, Change change);
 
@@ -22,17 +22,18 @@ StateChange key_change_reserved(Relation relation, const KeyReference &key, Chan
 // Calls `change`, and tells if the key is awaited and may serve sooner. False if that refused, or if the key is awaited
 // and `ring` is not open: `needs_ring` is then set, and nothing was called.
 template <typename Change>
-bool change_and_tell(keypool::KeyState *state, const keypool::KeyId &id, const FreedKeys &ring, bool *needs_ring,
+bool change_and_tell(keypool::StateEdit *edit, const keypool::KeyId &id, const FreedKeys &ring, bool *needs_ring,
                      Change change) {
-  bool awaited = state->reserved.awaited != 0;
+  const keypool::KeyState &state = edit->state();
+  bool awaited = state.reserved.awaited != 0;
   if (awaited && !freed_keys_is_open(ring) && !*needs_ring) {
     *needs_ring = true;
     return false;
   }
-  keypool::Burden before = awaited ? keypool::BurdenOf(*state) : keypool::Burden{};
-  if (!change(state)) return false;
-  if (awaited && keypool::BurdenOf(*state).EasedFrom(before)) {
-    state->reserved.awaited = 0;
+  keypool::Burden before = awaited ? keypool::BurdenOf(state) : keypool::Burden{};
+  if (!change(edit)) return false;
+  if (awaited && keypool::BurdenOf(state).EasedFrom(before)) {
+    edit->Set(state.reserved.awaited, 0);
     freed_keys_post(ring, id);
   }
   return true;
@@ -54,8 +55,8 @@ StateChange with_ring_if_needed(const KeyReference &key, Step step) {
 template <typename Change>
 StateChange key_change_recorded(Relation relation, const KeyReference &key, Change change) {
   return with_ring_if_needed(key, [&](const FreedKeys &ring, bool *needs_ring) {
-    return state_store_change(relation, key.key().address, key.id(), [&](keypool::KeyState *state) {
-      return change_and_tell(state, key.id(), ring, needs_ring, change);
+    return state_store_change(relation, key.key().address, key.id(), [&](keypool::StateEdit *edit) {
+      return change_and_tell(edit, key.id(), ring, needs_ring, change);
     });
   });
 }
@@ -65,7 +66,8 @@ StateChange key_change_reserved(Relation relation, const KeyReference &key, Chan
   return with_ring_if_needed(key, [&](const FreedKeys &ring, bool *needs_ring) {
     LockedState locked = state_store_lock(relation, key.key().address, key.id(), BUFFER_LOCK_EXCLUSIVE);
     if (locked.state == nullptr) return StateChange::kGone;
-    bool changed = change_and_tell(locked.state, key.id(), ring, needs_ring, change);
+    keypool::StateEdit edit(locked.state);
+    bool changed = change_and_tell(&edit, key.id(), ring, needs_ring, change);
     state_store_unlock(locked, changed);
     return changed ? StateChange::kDone : StateChange::kRefused;
   });

@@ -65,7 +65,7 @@ static Selection refused(const Pool *pool, const Refusal &refusal) {
 // Takes back a reservation whose secret could not be handed out after all.
 static void take_back(Relation state, Pool *pool, const Walk &walk) {
   key_change_reserved(state, {pool, static_cast<int>(walk.index)},
-                      [&](keypool::KeyState *key) { return keypool::Release(key, walk.reservation, clock_now()); });
+                      [&](keypool::StateEdit *edit) { return keypool::Release(edit, walk.reservation, clock_now()); });
 }
 
 static Selection found(Relation state, Pool *pool, const Request &request, const Walk &walk) {

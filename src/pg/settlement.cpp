@@ -14,6 +14,7 @@
 using keypool::KeyId;
 using keypool::KeyState;
 using keypool::Reservation;
+using keypool::StateEdit;
 using keypool::Status;
 using keypool::TimeUs;
 
@@ -36,19 +37,19 @@ static const Reservation *read_lease(const GivenLease &lease, const KeyId &id, c
   return reservation;
 }
 
-// Settles in a key's state, for good: `settle` gets the state, the reservation or null, and the time. Raises KP404 for
-// a key that is not there, 22023 for a lease that is not its.
+// Settles in a key's state, for good: `settle` gets an edit of it, the reservation or null, and the time. Raises KP404
+// for a key that is not there, 22023 for a lease that is not its.
 template <typename Settle>
 static void settle_state(const KeyId &id, Right right, const GivenLease &lease, Settle settle) {
   for (int attempt = 0;; ++attempt) {
     Relation relation;
     KeyReference key = key_access_open(id, right, RowExclusiveLock, &relation);
     Status status;
-    StateChange result = key_change_recorded(relation, key, [&](KeyState *state) {
+    StateChange result = key_change_recorded(relation, key, [&](StateEdit *edit) {
       TimeUs now = clock_now();
       Reservation granted;
-      const Reservation *reservation = read_lease(lease, id, *state, now, &granted, &status);
-      if (status.ok()) settle(state, reservation, now);
+      const Reservation *reservation = read_lease(lease, id, edit->state(), now, &granted, &status);
+      if (status.ok()) settle(edit, reservation, now);
       return status.ok();
     });
     state_store_close(relation, RowExclusiveLock);
@@ -61,11 +62,11 @@ static void settle_state(const KeyId &id, Right right, const GivenLease &lease, 
 // Gives a reservation back; false if the address no longer holds this key. Raises as settle_state.
 static bool try_release(Relation relation, const KeyReference &key, const GivenLease &lease) {
   Status status;
-  StateChange result = key_change_reserved(relation, key, [&](KeyState *state) {
+  StateChange result = key_change_reserved(relation, key, [&](StateEdit *edit) {
     TimeUs now = clock_now();
     Reservation granted;
-    read_lease(lease, key.id(), *state, now, &granted, &status);
-    return status.ok() && keypool::Release(state, granted, now);
+    read_lease(lease, key.id(), edit->state(), now, &granted, &status);
+    return status.ok() && keypool::Release(edit, granted, now);
   });
   report_status(status);
   return result != StateChange::kGone;
@@ -86,8 +87,8 @@ Datum keypool_record(PG_FUNCTION_ARGS) {
   int64 tokens = argument_tokens(fcinfo, 1);
   report_if_read_only("keypool_record");
   settle_state(id, Right::kUse, argument_lease(fcinfo, 2),
-               [&](KeyState *state, const Reservation *reservation, TimeUs now) {
-                 keypool::Record(state, reservation, tokens, now);
+               [&](StateEdit *edit, const Reservation *reservation, TimeUs now) {
+                 keypool::Record(edit, reservation, tokens, now);
                });
   PG_RETURN_VOID();
 }
@@ -114,8 +115,8 @@ Datum keypool_mark_429(PG_FUNCTION_ARGS) {
   report_if_read_only("keypool_mark_429");
   TimeUs until = 0;
   settle_state(id, Right::kUse, argument_lease(fcinfo, 2),
-               [&](KeyState *state, const Reservation *reservation, TimeUs now) {
-                 until = keypool::Mark429(state, reservation, seconds, now);
+               [&](StateEdit *edit, const Reservation *reservation, TimeUs now) {
+                 until = keypool::Mark429(edit, reservation, seconds, now);
                });
   PG_RETURN_TIMESTAMPTZ(clock_to_timestamptz(until));
 }
@@ -125,7 +126,7 @@ Datum keypool_clear_cooldown(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   report_if_read_only("keypool_clear_cooldown");
   settle_state(id, Right::kOperate, {},
-               [](KeyState *state, const Reservation *, TimeUs) { keypool::ClearCooldown(state); });
+               [](StateEdit *edit, const Reservation *, TimeUs) { keypool::ClearCooldown(edit); });
   PG_RETURN_VOID();
 }
 

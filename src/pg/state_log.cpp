@@ -1,12 +1,10 @@
-// state_log.cpp - logging what a change made of a key's state.
+// state_log.cpp - logging what an edit changed of a key's state.
 #include "pg/state_log.h"
 
 extern "C" {
 #include "access/rmgr.h"
 #include "access/xloginsert.h"
 }
-
-#include "core/state_changes.h"
 
 using keypool::ChangedBytes;
 using keypool::KeyState;
@@ -29,29 +27,23 @@ static void add_piece(Pieces *pieces, const PieceHeader &header, const char *cha
   pieces->size += static_cast<int>(sizeof(header)) + header.length;
 }
 
-void state_log_change(Relation relation, Buffer buffer, KeyState *state, const KeyState &changed) {
-  ChangedBytes changes[keypool::kMaxChanges];
-  int count = keypool::FindChanges(*state, changed, changes);
-  if (count == 0) return;
+void state_log_edit(Relation relation, Buffer buffer, const keypool::StateEdit &edit) {
+  if (edit.count() == 0) return;
+  MarkBufferDirty(buffer);
+  if (!RelationNeedsWAL(relation)) return;
   Page page = BufferGetPage(buffer);
-  auto *to = reinterpret_cast<char *>(state);
-  auto *from = reinterpret_cast<const char *>(&changed);
+  auto *state = reinterpret_cast<const char *>(&edit.state());
+  auto state_offset = static_cast<OffsetNumber>(state - static_cast<const char *>(page));
   Pieces pieces;
   pieces.size = 0;
-  for (int i = 0; i < count; ++i) {
-    auto offset = static_cast<OffsetNumber>(to + changes[i].offset - static_cast<char *>(page));
-    add_piece(&pieces, {offset, changes[i].length}, from + changes[i].offset);
+  for (int i = 0; i < edit.count(); ++i) {
+    const ChangedBytes &change = edit.change(i);
+    auto offset = static_cast<OffsetNumber>(state_offset + change.offset);
+    add_piece(&pieces, {offset, change.length}, state + change.offset);
   }
-
-  START_CRIT_SECTION();
-  for (int i = 0; i < count; ++i) memcpy(to + changes[i].offset, from + changes[i].offset, changes[i].length);
-  MarkBufferDirty(buffer);
-  if (RelationNeedsWAL(relation)) {
-    XLogBeginInsert();
-    XLogRegisterBuffer(0, buffer, REGBUF_STANDARD);
-    XLogRegisterBufData(0, pieces.bytes, pieces.size);
-    XLogRecPtr end = XLogInsert(RM_GENERIC_ID, 0);
-    PageSetLSN(page, end);
-  }
-  END_CRIT_SECTION();
+  XLogBeginInsert();
+  XLogRegisterBuffer(0, buffer, REGBUF_STANDARD);
+  XLogRegisterBufData(0, pieces.bytes, pieces.size);
+  XLogRecPtr end = XLogInsert(RM_GENERIC_ID, 0);
+  PageSetLSN(page, end);  // a macro that would call twice
 }

@@ -45,8 +45,9 @@ void state_store_unlock(const LockedState &locked, bool changed);
 enum class StateChange { kDone, kRefused, kGone };
 
 // Changes a row, both halves, and logs it. While synchronous_commit is not off the transaction gets an id, so that its
-// COMMIT waits for the flush, as after nextval(). `change` is called once with a copy of the state, under the lock; if
-// it returns false, it has refused, and nothing is done. kGone: the address no longer holds this key.
+// COMMIT waits for the flush, as after nextval(). `change` is called once with an edit of the state, under the lock, in
+// a critical section; it returns false if it refuses, and has then changed nothing. kGone: the address no longer holds
+// this key.
 template <typename Change>
 StateChange state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key,
                                Change change);
@@ -57,9 +58,11 @@ StateChange state_store_change(Relation relation, const ItemPointerData &address
   if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF) GetTopTransactionId();
   LockedState locked = state_store_lock(relation, address, key, BUFFER_LOCK_EXCLUSIVE);
   if (locked.state == nullptr) return StateChange::kGone;
-  keypool::KeyState changed = *locked.state;
-  bool done = change(&changed);
-  if (done) state_log_change(relation, locked.buffer, locked.state, changed);
+  START_CRIT_SECTION();
+  keypool::StateEdit edit(locked.state);
+  bool done = change(&edit);
+  state_log_edit(relation, locked.buffer, edit);
+  END_CRIT_SECTION();
   state_store_unlock(locked, false);
   return done ? StateChange::kDone : StateChange::kRefused;
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/window.h"
+#include "unlogged_edits.h"
 
 namespace keypool {
 namespace {

@@ -12,6 +12,7 @@
 #include "core/lease.h"
 #include "core/redaction.h"
 #include "core/window.h"
+#include "unlogged_edits.h"
 
 namespace keypool {
 namespace {

@@ -8,6 +8,8 @@
 #include <random>
 #include <vector>
 
+#include "unlogged_edits.h"
+
 namespace keypool {
 namespace {
 

@@ -21,21 +21,22 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Reservation lease;
     bool good = DecodeLease(key, number, now, &lease).ok();
     if (good && EncodeLease(key, lease) != number) abort();
+    StateEdit edit(&state);
     switch (data[0] % 5) {
       case 0:
         last_lease = EncodeLease(key, Reserve(&state, tokens, now, 0));
         break;
       case 1:
-        Record(&state, good ? &lease : nullptr, tokens, now);
+        Record(&edit, good ? &lease : nullptr, tokens, now);
         break;
       case 2:
-        if (good) Release(&state, lease, now);
+        if (good) Release(&edit, lease, now);
         break;
       case 3:
-        Mark429(&state, good ? &lease : nullptr, 1 + tokens % 100, now);
+        Mark429(&edit, good ? &lease : nullptr, 1 + tokens % 100, now);
         break;
       default:
-        ClearCooldown(&state);
+        ClearCooldown(&edit);
     }
     WindowUse use = UseInWindow(state, now);
     if (use.requests < use.open || use.open < 0 || use.tokens < 0) abort();

@@ -14,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (length >= kMaxStateText || !ParseState({text, length}, &again).ok()) abort();
   if (memcmp(&state, &again, sizeof(state)) != 0) abort();
   TimeUs now = TimeUs{1767268800} * kMicrosPerSecond;
-  Record(&state, nullptr, 5, now);
+  StateEdit edit(&state);
+  Record(&edit, nullptr, 5, now);
   Reserve(&state, 5, now, 0);
   if (UseInWindow(state, now).tokens < 0) abort();
   return 0;
