@@ -21,6 +21,7 @@ import json
 import sys
 
 WINDOW = 60
+TIME_TO_ASK = 25  # seconds; 64 clients make some 20 calls a second for each pool
 
 
 class Grant:
@@ -192,11 +193,11 @@ def report(number, name, breaches):
 
 
 # How much of what whole windows allow was granted, over keys whose limits never changed and that nothing else held back: at
-# second s the window is the seconds s-60 to s, so a limit is there anew every 61 seconds. A window counts if it began some
-# seconds before the clients ended.
+# second s the window is the seconds s-60 to s, so a limit is there anew every 61 seconds. A window counts if it began so long
+# before the clients ended that they could ask for all of it: refused clients wait, and call for other pools in between.
 def granted_share(keys, pools, pool, last_call):
     begin = int(min(grant.start for key in pools[pool] for grant in keys[key].grants))
-    windows = (int(last_call) - 5 - begin) // (WINDOW + 1) + 1
+    windows = (int(last_call) - TIME_TO_ASK - begin) // (WINDOW + 1) + 1
     capacity = sum(keys[key].versions[-1]["max_rpm"] for key in pools[pool]) * windows
     end = begin + windows * (WINDOW + 1)
     return sum(grant.end < end for key in pools[pool] for grant in keys[key].grants), capacity
