@@ -26,12 +26,13 @@ check-matrix:
 check-assert check-valgrind:
 	@$(AS_ROOT) test/$@
 
-# ROUNDS, SECONDS_PER_RUN and CASES may be set, see bench/run. A run of all cases renews docs/performance.*.
+# ROUNDS, SECONDS_PER_RUN and CASES may be set, see bench/run, and HUGE_PAGES=off. A run of all cases renews docs/performance.*.
 bench: installed
 	@test/lib/install-dependencies redis-tools valgrind
 	@$(AS_ROOT) $(MAKE) --no-print-directory -s -C bench/floor install
 	@mkdir -p build
-	@KEYPOOL_CLUSTER_CONF="$$(cat bench/postgresql.conf)" test/lib/unprivileged test/lib/with-cluster bench/run >build/bench.json
+	@KEYPOOL_CLUSTER_CONF="$$(cat bench/postgresql.conf)" \
+		bench/with-huge-pages test/lib/unprivileged test/lib/with-cluster bench/run >build/bench.json
 	@bench/report build/bench.json $(if $(CASES),,docs)
 
 # A long run: each fuzzer FUZZ_RUNS times.

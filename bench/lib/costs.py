@@ -9,7 +9,7 @@ import tempfile
 from many import PROVIDERS, make_many
 from postgres import BIN, PSQL, Failed, Session, percentiles, pgbench, run, sql
 from results import ROUNDS, SECONDS, clients_text, in_turns, not_measured, result
-from speed import any_key, make_pool
+from speed import any_id, any_key, make_pool
 
 # Calls a function for every number of a series in one statement, one after the other, and keeps nothing of the answers.
 CALLS = "SELECT count(answer) FROM (SELECT {call} AS answer FROM (SELECT generate_series(1, {count}) AS n) numbers) answers"
@@ -112,7 +112,7 @@ def record_length(script):
 def wal(case):
     make_pool("pool10", 10)
     count = 100000
-    key = sql("SELECT id FROM keypool.provider_keys WHERE provider_id = 'pool10' LIMIT 1")[0]
+    key = any_id("pool10")
     sql("CHECKPOINT")
     with Session() as session:
         calls = {"select": ("keypool_select('pool10', 10)", "on"), "record": (f"keypool_record('{key}', 1)::text", "off")}

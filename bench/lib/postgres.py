@@ -89,19 +89,29 @@ def pgbench_command(clients, options, database="bench"):
     return [f"{BIN}/pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(2, clients))] + options + [database]
 
 
+def postmaster():
+    with open(sql("SHOW data_directory")[0] + "/postmaster.pid") as file:
+        return int(file.readline())
+
+
+# Whether the server's shared memory lies in huge pages.
+def has_huge_pages():
+    with open(f"/proc/{postmaster()}/maps") as file:
+        return any("anon_hugepage" in line for line in file)
+
+
 # One client and its server process take turns, so they share a processor while this lasts. On two, the time to wake an idle processor is
 # several times that of a call, and it is the scheduler that decides how often it is spent.
 @contextlib.contextmanager
 def on_one_processor():
-    with open(sql("SHOW data_directory")[0] + "/postmaster.pid") as file:
-        postmaster = int(file.readline())
+    processes = (0, postmaster())  # what they start inherits it
     before = os.sched_getaffinity(0)
     try:
-        for process in (0, postmaster):  # what they start inherits it
+        for process in processes:
             os.sched_setaffinity(process, {max(before)})
         yield
     finally:
-        for process in (0, postmaster):
+        for process in processes:
             os.sched_setaffinity(process, before)
 
 
@@ -160,6 +170,8 @@ def logged(scripts, clients, seconds, **options):
 # Mean latencies in microseconds of several scripts, drawn at random in one run. pgbench cuts to whole ones.
 def mean_latencies(scripts, clients, seconds, **options):
     calls = logged([(script, {}) for script in scripts], clients, seconds, **options)
+    if {script for script, _ in calls} != set(range(len(scripts))):
+        raise Failed("too short a run: some script was not called")
     return [statistics.fmean(latency for script, latency in calls if script == number) + 0.5 for number in range(len(scripts))]
 
 

@@ -106,6 +106,10 @@ def select_providers(case):
     compared(case, "100 providers of 10 keys, against 1", in_turns({100: any_of(100), 1: any_of(1)}), 100, 1)
 
 
+def any_id(provider):
+    return sql(f"SELECT id FROM keypool.provider_keys WHERE provider_id = '{provider}' LIMIT 1")[0]
+
+
 # Ten keys to record for, drawn at random: script and its variable.
 def any_key(script):
     keys = sql("SELECT id FROM keypool.provider_keys WHERE provider_id = 'pool10' ORDER BY id")
@@ -131,7 +135,8 @@ def make_peers(keys):
         make_database(f"careful_{keys}", "careful", keys=keys)
 
 
-# A selection and its record, beside the original, careful SQL, and Redis. Redis goes to the disk every second, however keypool does.
+# A selection and its record, beside the original, careful SQL, and Redis. Redis goes to the disk every second, however keypool does. Also
+# with the record of one request in the statement that selects for the next, as a gateway may have it.
 def cycle(case):
     with Redis() as redis:
         for keys, target in ((10, 5), (10000, 500)):
@@ -142,12 +147,14 @@ def cycle(case):
                 def run(script, database="bench", commit=commit, **variables):
                     return lambda: throughput(script, 8, SECONDS, database=database, synchronous_commit=commit, **variables)
                 turns[f"keypool {commit}"] = run("cycle", provider=f"pool{keys}")
+                turns[f"one {commit}"] = run("record-and-select", provider=f"pool{keys}", key_id=any_id(f"pool{keys}"), lease=0)
                 turns[f"original {commit}"] = run("original-cycle", f"original_{keys}", keys=keys)
                 turns[f"careful {commit}"] = run("careful-cycle", f"careful_{keys}")
             values = in_turns(turns)
             for commit, waiting in (("on", "waiting"), ("off", "not waiting")):
                 where = f"{keys:,} keys, 8 clients, {waiting}"
                 compared(case, f"{where}, against the original", values, f"keypool {commit}", f"original {commit}", ("at least", target))
+                compared(case, f"{where}, one statement, against the original", values, f"one {commit}", f"original {commit}")
                 compared(case, f"{where}, against careful SQL", values, f"keypool {commit}", f"careful {commit}")
                 compared(case, f"{where}, against Redis", values, f"keypool {commit}", "redis")
 

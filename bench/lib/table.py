@@ -18,7 +18,7 @@ TITLES = {
     "instructions": "instructions of the processor",
 }
 SIGNS = {"at least": ">=", "at most": "<="}
-LAYOUT = "{:<68} {:>9} {:>9} {:>9}  {:<13} {:<10} {:<8} {}"
+LAYOUT = "{:<76} {:>9} {:>9} {:>9}  {:<13} {:<10} {:<8} {}"
 
 
 def number(value):

@@ -1,0 +1,1 @@
+SELECT keypool_record(:key_id, 8, nullif(:lease::bigint, 0)) AS recorded, * FROM keypool_select(:provider, 10) \gset
