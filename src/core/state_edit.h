@@ -1,7 +1,7 @@
 // state_edit.h - changing a key's state in place, and noting which of its bytes that changes.
 //
-// What is recorded is changed through an edit only, so that the log gets all of it and nothing else. To find the bytes
-// by comparing two states would take longer than all else that is done to record a request.
+// What is recorded is changed through an edit only, so that the log gets all of it. To find the bytes by comparing two
+// states would take longer than all else that is done to record a request.
 #pragma once
 
 #include <type_traits>
@@ -18,7 +18,7 @@ struct ChangedBytes {
 
 inline constexpr int kMaxChanges = 32;  // more than any function of window.h makes
 
-// One edit of a state, which outlives it.
+// One edit. The state outlives it.
 class StateEdit {
  public:
   explicit StateEdit(KeyState *state) noexcept : state_(state) {}
@@ -31,6 +31,7 @@ class StateEdit {
   // Changes a field of state().
   template <typename Field>
   void Set(const Field &field, std::type_identity_t<Field> value) noexcept {
+    static_assert(std::is_integral_v<Field>);  // what is not equal has a byte that is not
     if (field == value) return;
     Note(reinterpret_cast<const unsigned char *>(&field), reinterpret_cast<const unsigned char *>(&value),
          sizeof(Field));

@@ -11,7 +11,8 @@
 #include "pg/pool_cache.h"
 #include "pg/state_store.h"
 
-// Changes both halves of a key's state, as state_store_change does; `change` is called once, with an edit of it.
+// Changes both halves of a key's state, as state_store_change does; `change` is called once at most, with an edit of
+// it, in a critical section.
 template <typename Change>
 StateChange key_change_recorded(Relation relation, const KeyReference &key, Change change);
 

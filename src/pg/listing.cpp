@@ -48,10 +48,10 @@ struct ResultRow {
 };
 
 // Copies a key's state under the shared lock. A key without one looks like a fresh one.
-static void copy_state(Relation relation, const KeyId &id, Snapshot snapshot, KeyState *copy) {
+static void copy_state(Relation relation, const StateFinder &finder, const KeyId &id, KeyState *copy) {
   ItemPointerData address;
   *copy = keypool::FreshState();
-  if (!state_store_find(relation, id, snapshot, &address)) return;
+  if (!state_finder_find(finder, id, &address)) return;
   LockedState locked = state_store_lock(relation, address, id, BUFFER_LOCK_SHARE);
   if (locked.state == nullptr) return;
   *copy = *locked.state;
@@ -100,16 +100,18 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
     ScanKeyInit(&condition, kKeysProvider, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(wanted));
   }
   SysScanDesc scan = systable_beginscan_ordered(keys, order, snapshot, conditions, &condition);
+  StateFinder finder = state_finder_begin(states, snapshot);
   while (HeapTuple row = systable_getnext_ordered(scan, ForwardScanDirection)) {
     ResultRow listed;
     TimeUs inactive_until;
     KeyState state;
     set_configuration(&listed, row, RelationGetDescr(keys), &inactive_until);
     if (!rights_allow(Right::kLook, text_view(DatumGetTextPP(listed.values[kProvider])))) continue;
-    copy_state(states, key_id_from_datum(listed.values[kId]), snapshot, &state);
+    copy_state(states, finder, key_id_from_datum(listed.values[kId]), &state);
     set_state(&listed, state, inactive_until, now);
     tuplestore_putvalues(result->setResult, result->setDesc, listed.values, listed.nulls);
   }
+  state_finder_end(&finder);
   systable_endscan_ordered(scan);
   state_store_close(states, AccessShareLock);
   index_close(order, AccessShareLock);

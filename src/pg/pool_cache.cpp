@@ -178,6 +178,7 @@ static LoadedKey *load_keys(std::string_view provider, int *count, Texts *texts)
   text *wanted = cstring_to_text_with_len(provider.data(), static_cast<int>(provider.size()));
   ScanKeyInit(&condition, kKeysProvider, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(wanted));
   SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_order, true, snapshot, 1, &condition);
+  StateFinder finder = state_finder_begin(state, snapshot);
   *count = 0;
   while (HeapTuple row = systable_getnext(scan)) {
     CHECK_FOR_INTERRUPTS();
@@ -187,12 +188,13 @@ static LoadedKey *load_keys(std::string_view provider, int *count, Texts *texts)
     }
     LoadedKey *next = &loaded[*count];
     *next = load_key(row, RelationGetDescr(keys), texts);
-    if (state_store_find(state, next->candidate.id, snapshot, &next->key.address))
+    if (state_finder_find(finder, next->candidate.id, &next->key.address))
       ++*count;
     else
       ereport(WARNING, errmsg("keypool: a key of this provider has no state and is not used"),
               errhint("Run keypool_heal()."));
   }
+  state_finder_end(&finder);
   systable_endscan(scan);
   UnregisterSnapshot(snapshot);
   state_store_close(state, AccessShareLock);

@@ -37,8 +37,8 @@ static const Reservation *read_lease(const GivenLease &lease, const KeyId &id, c
   return reservation;
 }
 
-// Settles in a key's state, for good: `settle` gets an edit of it, the reservation or null, and the time. Raises KP404
-// for a key that is not there, 22023 for a lease that is not its.
+// Settles in a key's state, for good: `settle` gets an edit of it, the reservation or null, and the time, in a critical
+// section. Raises KP404 for a key that is not there, 22023 for a lease that is not its.
 template <typename Settle>
 static void settle_state(const KeyId &id, Right right, const GivenLease &lease, Settle settle) {
   for (int attempt = 0;; ++attempt) {

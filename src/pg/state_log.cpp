@@ -45,5 +45,5 @@ void state_log_edit(Relation relation, Buffer buffer, const keypool::StateEdit &
   XLogRegisterBuffer(0, buffer, REGBUF_STANDARD);
   XLogRegisterBufData(0, pieces.bytes, pieces.size);
   XLogRecPtr end = XLogInsert(RM_GENERIC_ID, 0);
-  PageSetLSN(page, end);  // a macro that would call twice
+  PageSetLSN(page, end);  // in PostgreSQL 15 a macro that evaluates it twice
 }

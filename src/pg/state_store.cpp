@@ -12,15 +12,25 @@ static_assert((kHeaderSize + UUID_LEN) % alignof(keypool::KeyState) == 0);
 Relation state_store_open(LOCKMODE mode) { return table_open(relations().key_state, mode); }
 void state_store_close(Relation relation, LOCKMODE mode) { table_close(relation, mode); }
 
-bool state_store_find(Relation relation, const keypool::KeyId &key, Snapshot snapshot, ItemPointer address) {
+StateFinder state_finder_begin(Relation relation, Snapshot snapshot) {
+  Relation index = index_open(relations().key_state_by_key, AccessShareLock);
+  return {index, begin_index_scan(relation, index, snapshot), table_slot_create(relation, nullptr)};
+}
+
+bool state_finder_find(const StateFinder &finder, const keypool::KeyId &key, ItemPointer address) {
   ScanKeyData condition;
   ScanKeyInit(&condition, kStateKeyId, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(key.bytes));
-  SysScanDesc scan = systable_beginscan(relation, relations().key_state_by_key, true, snapshot, 1, &condition);
-  HeapTuple row = systable_getnext(scan);
-  bool found = HeapTupleIsValid(row);
-  if (found) *address = row->t_self;
-  systable_endscan(scan);
-  return found;
+  index_rescan(finder.scan, &condition, 1, nullptr, 0);
+  if (!index_getnext_slot(finder.scan, ForwardScanDirection, finder.row)) return false;
+  *address = finder.row->tts_tid;
+  ExecClearTuple(finder.row);
+  return true;
+}
+
+void state_finder_end(StateFinder *finder) {
+  ExecDropSingleTupleTableSlot(finder->row);
+  index_endscan(finder->scan);
+  index_close(finder->index, AccessShareLock);
 }
 
 // The state at an address in a page that is pinned, or null if it does not hold this key.

@@ -24,8 +24,16 @@ struct LockedState {
 Relation state_store_open(LOCKMODE mode);
 void state_store_close(Relation relation, LOCKMODE mode);
 
-// The address of a key's row, as the snapshot sees it. False if there is none.
-bool state_store_find(Relation relation, const keypool::KeyId &key, Snapshot snapshot, ItemPointer address);
+// Finds rows by their keys, as a snapshot sees them: any number between begin and end, since to begin takes longer than
+// to find one. False if there is none.
+struct StateFinder {
+  Relation index;
+  IndexScanDesc scan;
+  TupleTableSlot *row;
+};
+StateFinder state_finder_begin(Relation relation, Snapshot snapshot);
+bool state_finder_find(const StateFinder &finder, const keypool::KeyId &key, ItemPointer address);
+void state_finder_end(StateFinder *finder);
 
 // Locks a row's buffer, shared to read or exclusive to change the reserved half. Where state is null the buffer is not
 // locked.
@@ -46,8 +54,8 @@ enum class StateChange { kDone, kRefused, kGone };
 
 // Changes a row, both halves, and logs it. While synchronous_commit is not off the transaction gets an id, so that its
 // COMMIT waits for the flush, as after nextval(). `change` is called once with an edit of the state, under the lock, in
-// a critical section; it returns false if it refuses, and has then changed nothing. kGone: the address no longer holds
-// this key.
+// a critical section, where an error ends the server; it returns false if it refuses, and has then changed nothing.
+// kGone: the address no longer holds this key.
 template <typename Change>
 StateChange state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key,
                                Change change);

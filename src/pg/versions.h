@@ -41,3 +41,12 @@ static inline bool read_recent_buffer(Relation relation, BlockNumber block, Buff
   return ReadRecentBuffer(relation->rd_node, MAIN_FORKNUM, block, buffer);
 #endif
 }
+
+// Begins a scan of an index by one key, which index_rescan() then gives.
+static inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot) {
+#if PG_VERSION_NUM >= 180000
+  return index_beginscan(table, index, snapshot, nullptr, 1, 0);
+#else
+  return index_beginscan(table, index, snapshot, 1, 0);
+#endif
+}

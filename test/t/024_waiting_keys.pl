@@ -9,7 +9,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_cluster('waiting');
+# With wal_log_hints, to post a freed key may log a page while the settling that frees it is being logged.
+my $node = new_cluster('waiting', conf => "wal_log_hints = on\n");
 
 sub value { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 
@@ -56,6 +57,7 @@ $key   = value(q{SELECT id FROM keypool_list_keys('two')});
 $ask   = q{SELECT status FROM keypool_try_select('two', 60)};
 $lease = $frees->ask(q{SELECT lease FROM keypool_select('two', 60)});
 is($waits->ask($ask), 'limited', 'a session sees another key full');
+value('CHECKPOINT');
 $frees->ask("SELECT keypool_record('$key', 5, $lease)");
 is($waits->ask($ask), 'ok', 'a record below the estimate frees it');
 is($waits->ask($ask), 'limited', 'it is full again');
