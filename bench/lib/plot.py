@@ -4,7 +4,7 @@ from xml.sax.saxutils import escape
 
 from table import TITLES, met, number
 
-WIDTH, LEFT, RIGHT, STEP = 1000, 450, 910, 20
+WIDTH, LEFT, RIGHT, STEP = 1000, 480, 910, 20
 STYLE = """
   svg { font: 12px system-ui, sans-serif }
   .page { fill: #fff } text { fill: #24292f } .small { fill: #57606a; font-size: 11px } .title { font-weight: 600 }
