@@ -221,7 +221,8 @@ Wait WaitOf(const KeyState &state, const Limits &limits, int64_t tokens, TimeUs 
 
 Burden BurdenOf(const KeyState &state) noexcept {
   WindowUse use = UseInWindow(state, 0);
-  return {use.requests, use.tokens, state.recorded.cooldown_until};
+  TimeUs until = state.recorded.cooldown_until;
+  return {use.requests, use.tokens, until > KeyNow(state, 0) ? until : 0};
 }
 
 Reservation Reserve(KeyState *state, int64_t tokens, TimeUs now, int64_t newest_grant) noexcept {

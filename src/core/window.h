@@ -59,7 +59,7 @@ struct Wait {
 struct Burden {
   int64_t requests;  // in the window
   int64_t tokens;    // in the window
-  TimeUs cooldown_until;
+  TimeUs cooldown_until;  // 0: it does not cool
 
   // Whether a key with this burden may serve sooner than with the other, or wait for another reason.
   bool EasedFrom(const Burden &other) const {

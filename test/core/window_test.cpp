@@ -91,6 +91,15 @@ TEST(Admission, TellsTheFirstSecondThatAdmits) {
   EXPECT_TRUE(Admits(state, {0, 1000}, 700, At(71)));
 }
 
+// A record that moves the key's own clock past its cooldown ends that, though the wall clock steps back behind it.
+TEST(Burden, EasesWhenTheKeysClockPassesItsCooldown) {
+  KeyState state = FreshState();
+  Mark429(&state, nullptr, 1, At(0));
+  Burden before = BurdenOf(state);
+  Record(&state, nullptr, 0, At(2));
+  EXPECT_TRUE(BurdenOf(state).EasedFrom(before));
+}
+
 TEST(Admission, IsTheLaterOfCooldownAndWindow) {
   KeyState state = FreshState();
   Reserve(&state, 0, At(0), 0);
