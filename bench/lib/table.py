@@ -46,7 +46,7 @@ def row(line):
 
 
 def table(lines):
-    text = [lines[0]["about"], "A ratio is that of throughputs; at the end of its line, the two in absolute figures.", "",
+    text = [lines[0]["about"], "A ratio is that of throughputs, keypool's first; at the end of its line, the two in absolute figures. Of latencies it is the first over the second, keypool's.", "",
             LAYOUT.format("", "median", "min", "max", "", "target", "", "").rstrip()]
     case = None
     for line in lines[1:]:
