@@ -105,6 +105,8 @@ void SelectionOrder::ServeAgain(uint32_t slot) noexcept {
 }
 
 void SelectionOrder::Begin(int64_t tokens, TimeUs now) noexcept {
+  if (now < begun_at_) WakeAll();
+  begun_at_ = now;
   while (serving_ + waiting_ < count_) ServeAgain(serving_);
   while (waiting() && FirstMoment() <= now) Wake(FirstWaiting());
   if (tokens < most_tokens_) WakeWhatWaitsForMore(tokens);

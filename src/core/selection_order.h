@@ -48,7 +48,8 @@ class SelectionOrder {
   SelectionOrder(Candidate *candidates, OrderPlace *places, uint32_t *position, uint32_t count) noexcept;
 
   // Begins a walk for a request of so many tokens: brings back what was set aside, and what waits no longer at this
-  // time or waits for larger requests only.
+  // time or waits for larger requests only. If the clock has stepped back since the last walk, brings back all: a key
+  // whose cooldown was over while its window was full cools again, to the same moment.
   void Begin(int64_t tokens, TimeUs now) noexcept;
 
   // Whether no key may serve; if any may, the first of them.
@@ -101,6 +102,7 @@ class SelectionOrder {
   uint32_t waiting_ = 0;
   uint32_t count_ = 0;
   int64_t most_tokens_ = 0;  // no key waits for larger requests only than of so many tokens
+  TimeUs begun_at_ = 0;      // the time of the last walk
 };
 
 }  // namespace keypool

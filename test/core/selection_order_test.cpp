@@ -64,12 +64,14 @@ struct PlainOrder {
   }
   void Begin(int64_t tokens, TimeUs now) {
     for (size_t i = 0; i < keys.size(); ++i)
-      if (places[i] == Place::kAside || keys[i].wait.moment <= now || keys[i].wait.tokens > tokens)
+      if (places[i] == Place::kAside || keys[i].wait.moment <= now || keys[i].wait.tokens > tokens || now < begun_at)
         places[i] = Place::kServing;
+    begun_at = now;
   }
 
   std::vector<Candidate> keys;
   std::vector<Place> places;
+  TimeUs begun_at = 0;
 };
 
 void ExpectSame(const Pool &pool, const PlainOrder &plain) {
@@ -102,7 +104,7 @@ TEST(SelectionOrder, AlwaysFindsTheFirst) {
       uint32_t key = random() % count;
       switch (random() % 8) {
         case 0:
-          now += random() % 3;
+          now += random() % 10 == 0 ? -1 : static_cast<TimeUs>(random() % 3);
           pool.order.Begin(tokens, now);
           plain.Begin(tokens, now);
           break;
@@ -113,7 +115,8 @@ TEST(SelectionOrder, AlwaysFindsTheFirst) {
         case 2:
           if (random() % 50 != 0) break;
           pool.order.WakeAll();
-          plain.Begin(-1, INT64_MAX);
+          std::replace(plain.places.begin(), plain.places.end(), Place::kWaiting, Place::kServing);
+          std::replace(plain.places.begin(), plain.places.end(), Place::kAside, Place::kServing);
           break;
         case 3:
           if (!pool.order.waiting()) break;
