@@ -168,6 +168,41 @@ for my $trap (
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM keypool.key_state'), '>', 0, 'and the states are still there');
 $node->safe_psql('postgres', q{DROP OWNED BY intruder; DROP ROLE intruder; DELETE FROM keypool.provider_keys WHERE key_label = 'old'});
 
+# A temporary table with the name of a type changes nothing, nor does a function of one of keypool's names.
+$node->safe_psql('postgres', q{
+    CREATE ROLE late;
+    CREATE TEMPORARY TABLE text (a integer);
+    CREATE TEMPORARY TABLE uuid (a integer);
+    CREATE FUNCTION public.keypool_record(integer) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+    SELECT keypool_grant('late', 'operator', 'one');
+});
+is(outcome('late', q{SELECT 1 FROM keypool_select('one')}), 'ok', 'a session with a table named text grants');
+$node->safe_psql('postgres', q{CREATE TEMPORARY TABLE text (a integer); SELECT keypool_revoke('late', 'operator', 'one'); DROP FUNCTION keypool_record(integer)});
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_shdepend WHERE refobjid = 'late'::regrole}), 0, 'and revokes all of it');
+
+# Privileges that a role passed on fall with its own, and with no others.
+$node->safe_psql('postgres', q{
+    CREATE ROLE friend;
+    SELECT keypool_grant('late', 'app', 'one'), keypool_grant('late', 'monitor', 'two');
+    GRANT EXECUTE ON FUNCTION keypool_select, keypool_peek TO late WITH GRANT OPTION;
+    SET ROLE late;
+    GRANT EXECUTE ON FUNCTION keypool_select, keypool_peek TO friend;
+    RESET ROLE;
+    SELECT keypool_revoke('late', 'app', 'one');
+});
+is($node->safe_psql('postgres', q{SELECT string_agg(role || ' ' || has_function_privilege(role, function, 'EXECUTE'), ', ' ORDER BY function, role)
+    FROM unnest(ARRAY['friend', 'late']) role, unnest(ARRAY['keypool_peek(text, bigint)', 'keypool_select(text, bigint)']) function}),
+    'friend true, late true, friend false, late false', 'what a role lost is lost to those it granted it to, and only that');
+$node->safe_psql('postgres', q{SELECT keypool_revoke('late', 'monitor', 'two'); DROP ROLE friend});
+
+# A role that was dropped leaves rows, which its number takes back.
+my $number = $node->safe_psql('postgres', q{SELECT keypool_grant('late', 'app', 'one'); SELECT 'late'::regrole::oid; DROP OWNED BY late; DROP ROLE late});
+$number =~ s/\s//g;
+is($node->safe_psql('postgres', "SELECT role, rights, provider_id FROM keypool.grants WHERE role::oid = $number"), "$number|app|one", 'a dropped role leaves its rows');
+is(failure_of($node, "SELECT keypool_revoke('$number', 'app', 'one')"), '', 'which are revoked by its number');
+is($node->safe_psql('postgres', "SELECT count(*) FROM keypool.grants WHERE role::oid = $number"), 0, 'and gone');
+like(failure_of($node, "SELECT keypool_grant('$number', 'app', 'one')"), qr/^ERROR:  42704: role does not exist/, 'nothing is granted to it');
+
 # Bad arguments.
 like(failure_of($node, q{SELECT keypool_grant('nobody', 'root')}), qr/^ERROR:  22023: rights must be/, 'unknown rights are refused');
 like(failure_of($node, q{SELECT keypool_grant('missing', 'app')}), qr/^ERROR:  42704/, 'an unknown role is refused');
