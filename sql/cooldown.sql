@@ -6,7 +6,7 @@ INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, max_rp
 \set a '00000000-0000-8000-8000-000000000001'
 \set b '00000000-0000-8000-8000-000000000002'
 
--- The later deadline stands; NULL is the default, 0 is one second, too much is cut.
+-- The later deadline stands; NULL is the default, 0 is one second, too much is cut, with a NOTICE.
 SELECT keypool_mark_429(:'a', 30);
 SELECT keypool_mark_429(:'a', 10);
 SELECT keypool_mark_429(:'a', 0);
@@ -20,7 +20,6 @@ SELECT keypool_mark_429(:'b');
 RESET keypool.max_cooldown;
 RESET keypool.default_cooldown;
 SELECT keypool_mark_429(:'a', -1);
-\echo :SQLSTATE
 SELECT key_label, last_429_at, cooldown_until FROM keypool_list_keys('cool');
 SELECT window_minute, request_count, rate_limited_count FROM keypool_usage(:'a');
 
@@ -47,6 +46,29 @@ SELECT key_id, lease FROM keypool_select('cool', 500) \gset
 SELECT keypool_mark_429(:'key_id', 5, :lease);
 SELECT key_label, window_requests, window_tokens, open_reservations, total_requests, total_tokens, last_used_at
 FROM keypool_list_keys('cool') WHERE id = :'key_id';
+
+-- Whatever time a provider gives, its 429 cools the key, and settles its lease. A fraction is kept; less than a second is a second.
+\set VERBOSITY terse
+SELECT sent.value, keypool_clear_cooldown(:'b') AS cleared, keypool_mark_429(:'b', sent.value) AS until
+FROM unnest(ARRAY['-3', '0', '-0.0', '0.5', '1.5', '1.0000001', '3e9', '-1e300', 'NaN', 'Infinity', '-Infinity']::double precision[]) sent (value);
+SELECT keypool_mark_429(:'a', 9223372036854775807::bigint);
+SELECT keypool_mark_429(:'b', 2.25::numeric);
+SELECT keypool_mark_429(:'b', '3.5');
+PREPARE untyped AS SELECT keypool_mark_429($1, $2, $3);
+SELECT parameter_types FROM pg_prepared_statements WHERE name = 'untyped';
+DEALLOCATE untyped;
+SELECT keypool_clear_cooldown(:'a');
+SELECT keypool_clear_cooldown(:'b');
+SET keypool.test_now = '2026-01-01 13:30:00+00';
+SELECT key_id, lease FROM keypool_select('cool', 500) \gset
+SELECT keypool_mark_429(:'key_id', -3, :lease);
+SELECT window_requests, open_reservations, cooldown_until FROM keypool_list_keys('cool') WHERE id = :'key_id';
+-- What is typed text needs a cast, and what is no number at all is refused.
+SELECT keypool_mark_429(:'a', '1.5'::text);
+\echo :SQLSTATE
+SELECT keypool_mark_429(:'a', 'Wed, 21 Oct 2026 07:28:00 GMT');
+\echo :SQLSTATE
+\set VERBOSITY default
 
 -- Off stays off; off for a time comes back when no other key is active.
 SET keypool.test_now = '2026-01-01 14:00:00+00';

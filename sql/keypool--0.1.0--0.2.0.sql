@@ -51,3 +51,13 @@ COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every se
 COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';
 COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
 COMMENT ON TRIGGER after_grant_truncate ON keypool.grants IS 'tells every session of the change';
+
+DROP FUNCTION @extschema@.keypool_mark_429(uuid, integer, bigint);
+CREATE FUNCTION @extschema@.keypool_mark_429(
+	key uuid, retry_after_seconds double precision DEFAULT NULL, lease bigint DEFAULT NULL) RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_mark_429_seconds';
+COMMENT ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, bigint) IS 'the provider answered 429: cools the key, and returns until when';
+REVOKE ALL ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, bigint) FROM PUBLIC;
+-- Gives back what keypool_grant() gave on the function that is dropped.
+SELECT @extschema@.keypool_grant(role, rights, provider_id) FROM keypool.grants
+	WHERE role::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_roles);

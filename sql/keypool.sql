@@ -223,11 +223,11 @@ CREATE FUNCTION @extschema@.keypool_release(key uuid, lease bigint) RETURNS void
 COMMENT ON FUNCTION @extschema@.keypool_release(uuid, bigint) IS 'gives a reservation back: the request was never sent';
 REVOKE ALL ON FUNCTION @extschema@.keypool_release(uuid, bigint) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.keypool_mark_429(key uuid, retry_after_seconds integer DEFAULT NULL, lease bigint DEFAULT NULL)
-	RETURNS timestamptz
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_mark_429';
-COMMENT ON FUNCTION @extschema@.keypool_mark_429(uuid, integer, bigint) IS 'the provider answered 429: cools the key, and returns until when';
-REVOKE ALL ON FUNCTION @extschema@.keypool_mark_429(uuid, integer, bigint) FROM PUBLIC;
+CREATE FUNCTION @extschema@.keypool_mark_429(
+	key uuid, retry_after_seconds double precision DEFAULT NULL, lease bigint DEFAULT NULL) RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_mark_429_seconds';
+COMMENT ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, bigint) IS 'the provider answered 429: cools the key, and returns until when';
+REVOKE ALL ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_clear_cooldown(key uuid) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_clear_cooldown';

@@ -264,7 +264,7 @@ void Record(StateEdit *edit, const Reservation *reservation, int64_t tokens, Tim
   edit->Set(recorded.last_used_at, key_now);
 }
 
-TimeUs Mark429(StateEdit *edit, const Reservation *reservation, int64_t seconds, TimeUs now) noexcept {
+TimeUs Mark429(StateEdit *edit, const Reservation *reservation, TimeUs cooldown, TimeUs now) noexcept {
   const RecordedUsage &recorded = edit->state().recorded;
   TimeUs key_now = KeyNow(edit->state(), now);
   if (reservation != nullptr) Record(edit, reservation, 0, now);
@@ -272,7 +272,7 @@ TimeUs Mark429(StateEdit *edit, const Reservation *reservation, int64_t seconds,
   edit->Set(recorded.minute_rate_limited[minute], SaturatingNext(recorded.minute_rate_limited[minute]));
   edit->Set(recorded.newest_second, std::max(recorded.newest_second, SecondOf(key_now)));
   edit->Set(recorded.last_429_at, key_now);
-  edit->Set(recorded.cooldown_until, std::max(recorded.cooldown_until, key_now + seconds * kMicrosPerSecond));
+  edit->Set(recorded.cooldown_until, std::max(recorded.cooldown_until, key_now + cooldown));
   return recorded.cooldown_until;
 }
 

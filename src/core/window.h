@@ -103,9 +103,9 @@ bool Release(StateEdit *edit, const Reservation &reservation, TimeUs now) noexce
 //   leaves. If none is open, one request counts now.
 void Record(StateEdit *edit, const Reservation *reservation, int64_t tokens, TimeUs now) noexcept;
 
-// The provider answered 429: cools the key for so many seconds, if that is later than the deadline it has. With a
-// reservation: settles it as a used request without tokens. Returns the deadline that stands. seconds > 0.
-TimeUs Mark429(StateEdit *edit, const Reservation *reservation, int64_t seconds, TimeUs now) noexcept;
+// The provider answered 429: cools the key for so long, if that is later than the deadline it has. With a
+// reservation: settles it as a used request without tokens. Returns the deadline that stands. cooldown > 0.
+TimeUs Mark429(StateEdit *edit, const Reservation *reservation, TimeUs cooldown, TimeUs now) noexcept;
 
 void ClearCooldown(StateEdit *edit) noexcept;
 

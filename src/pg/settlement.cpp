@@ -2,6 +2,8 @@
 // grant.
 #include "pg/postgres_api.h"
 
+#include <cmath>
+
 #include "core/lease.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
@@ -72,11 +74,37 @@ static bool try_release(Relation relation, const KeyReference &key, const GivenL
   return result != StateChange::kGone;
 }
 
-static int64 argument_retry_after(FunctionCallInfo fcinfo, int number) {
-  int64 seconds = PG_ARGISNULL(number) ? keypool_default_cooldown : PG_GETARG_INT32(number);
-  if (seconds < 0)
-    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("retry_after_seconds must not be negative"));
-  return Min(Max(seconds, 1), static_cast<int64>(keypool_max_cooldown));
+// How long a 429 cools, and what to tell a caller whose time could not be taken as it is; null: nothing.
+struct Cooldown {
+  TimeUs length;
+  const char *notice;
+};
+
+static Cooldown cooldown_of_seconds(double seconds) {
+  const char *notice = nullptr;
+  if (std::isnan(seconds)) {
+    notice = "retry_after_seconds is not a number, and counts as not given";
+    seconds = keypool_default_cooldown;
+  } else if (seconds < 0) {
+    notice = "retry_after_seconds is negative, and counts as one second";
+  }
+  if (seconds > keypool_max_cooldown) notice = "the cooldown is cut to keypool.max_cooldown";
+  double bounded = Min(Max(seconds, 1), keypool_max_cooldown);
+  return {static_cast<TimeUs>(std::rint(bounded * keypool::kMicrosPerSecond)), notice};
+}
+
+// Any time will do: a provider's answer must not keep its 429 from cooling the key.
+static Datum mark_429(FunctionCallInfo fcinfo, double seconds) {
+  KeyId id = argument_key(fcinfo, 0);
+  Cooldown cooldown = cooldown_of_seconds(seconds);
+  report_if_read_only("keypool_mark_429");
+  TimeUs until = 0;
+  settle_state(id, Right::kUse, argument_lease(fcinfo, 2),
+               [&](StateEdit *edit, const Reservation *reservation, TimeUs now) {
+                 until = keypool::Mark429(edit, reservation, cooldown.length, now);
+               });
+  if (cooldown.notice != nullptr) ereport(NOTICE, errmsg("keypool: %s", cooldown.notice));
+  PG_RETURN_TIMESTAMPTZ(clock_to_timestamptz(until));
 }
 
 extern "C" {
@@ -108,17 +136,15 @@ Datum keypool_release(PG_FUNCTION_ARGS) {
   }
 }
 
+PG_FUNCTION_INFO_V1(keypool_mark_429_seconds);
+Datum keypool_mark_429_seconds(PG_FUNCTION_ARGS) {
+  return mark_429(fcinfo, PG_ARGISNULL(1) ? keypool_default_cooldown : PG_GETARG_FLOAT8(1));
+}
+
+// The one of 0.1.0, whose seconds are an integer: databases have it until they are updated.
 PG_FUNCTION_INFO_V1(keypool_mark_429);
 Datum keypool_mark_429(PG_FUNCTION_ARGS) {
-  KeyId id = argument_key(fcinfo, 0);
-  int64 seconds = argument_retry_after(fcinfo, 1);
-  report_if_read_only("keypool_mark_429");
-  TimeUs until = 0;
-  settle_state(id, Right::kUse, argument_lease(fcinfo, 2),
-               [&](StateEdit *edit, const Reservation *reservation, TimeUs now) {
-                 until = keypool::Mark429(edit, reservation, seconds, now);
-               });
-  PG_RETURN_TIMESTAMPTZ(clock_to_timestamptz(until));
+  return mark_429(fcinfo, PG_ARGISNULL(1) ? keypool_default_cooldown : PG_GETARG_INT32(1));
 }
 
 PG_FUNCTION_INFO_V1(keypool_clear_cooldown);

@@ -27,7 +27,7 @@ TEST(KeyStateText, KeepsEverything) {
     now += random() % 3000000;
     Reservation lease = Reserve(&state, random() % 5000, now, 0);
     if (random() % 2) Record(&state, &lease, random() % 5000, now);
-    if (random() % 50 == 0) Mark429(&state, nullptr, 30, now);
+    if (random() % 50 == 0) Mark429(&state, nullptr, 30 * kMicrosPerSecond, now);
     if (i % 100 != 0) continue;
     ASSERT_TRUE(ParseState(Text(state), &read).ok());
     ASSERT_EQ(memcmp(&state, &read, sizeof(state)), 0);

@@ -74,7 +74,7 @@ TEST(StateEdit, OfAnySettlingIsAllThatItChanged) {
         Release(&edit, some, now);
         break;
       case 1:
-        Mark429(&edit, reservation, 1 + random() % 60, now);
+        Mark429(&edit, reservation, (1 + random() % 60) * kMicrosPerSecond, now);
         break;
       case 2:
         ClearCooldown(&edit);

@@ -94,7 +94,7 @@ TEST(Admission, TellsTheFirstSecondThatAdmits) {
 // A record that moves the key's own clock past its cooldown ends that, though the wall clock steps back behind it.
 TEST(Burden, EasesWhenTheKeysClockPassesItsCooldown) {
   KeyState state = FreshState();
-  Mark429(&state, nullptr, 1, At(0));
+  Mark429(&state, nullptr, 1 * kMicrosPerSecond, At(0));
   Burden before = BurdenOf(state);
   Record(&state, nullptr, 0, At(2));
   EXPECT_TRUE(BurdenOf(state).EasedFrom(before));
@@ -103,10 +103,10 @@ TEST(Burden, EasesWhenTheKeysClockPassesItsCooldown) {
 TEST(Admission, IsTheLaterOfCooldownAndWindow) {
   KeyState state = FreshState();
   Reserve(&state, 0, At(0), 0);
-  Mark429(&state, nullptr, 30, At(0));
+  Mark429(&state, nullptr, 30 * kMicrosPerSecond, At(0));
   EXPECT_EQ(Admit(state, {1, 0}, 0, At(0)).moment, At(61));
   EXPECT_EQ(Admit(state, {2, 0}, 0, At(0)).moment, At(30));
-  Mark429(&state, nullptr, 90, At(0));
+  Mark429(&state, nullptr, 90 * kMicrosPerSecond, At(0));
   EXPECT_EQ(Admit(state, {1, 0}, 0, At(0)).moment, At(90));
   EXPECT_TRUE(Admit(state, {1, 0}, 0, At(0)).cooling);
 }
@@ -224,16 +224,16 @@ TEST(Release, GivesAllBackOnce) {
 
 TEST(Cooldown, TheLaterDeadlineStands) {
   KeyState state = FreshState();
-  EXPECT_EQ(Mark429(&state, nullptr, 60, At(0)), At(60));
-  EXPECT_EQ(Mark429(&state, nullptr, 10, At(1)), At(60));
-  EXPECT_EQ(Mark429(&state, nullptr, 60, At(1)), At(61));
+  EXPECT_EQ(Mark429(&state, nullptr, 60 * kMicrosPerSecond, At(0)), At(60));
+  EXPECT_EQ(Mark429(&state, nullptr, 10 * kMicrosPerSecond, At(1)), At(60));
+  EXPECT_EQ(Mark429(&state, nullptr, 60 * kMicrosPerSecond, At(1)), At(61));
   EXPECT_FALSE(Admits(state, kNoLimits, 0, At(61) - 1));
   EXPECT_TRUE(Admits(state, kNoLimits, 0, At(61)));
 }
 
 TEST(Cooldown, EndsWhenItIsCleared) {
   KeyState state = FreshState();
-  Mark429(&state, nullptr, 60, At(0));
+  Mark429(&state, nullptr, 60 * kMicrosPerSecond, At(0));
   ClearCooldown(&state);
   EXPECT_TRUE(Admits(state, kNoLimits, 0, At(0)));
 }
@@ -241,7 +241,7 @@ TEST(Cooldown, EndsWhenItIsCleared) {
 TEST(Cooldown, SettlesItsLeaseAsAUsedRequestWithoutTokens) {
   KeyState state = FreshState();
   Reservation reservation = Reserve(&state, 500, At(0), 0);
-  Mark429(&state, &reservation, 5, At(1));
+  Mark429(&state, &reservation, 5 * kMicrosPerSecond, At(1));
   WindowUse use = UseInWindow(state, At(1));
   EXPECT_EQ(use.requests, 1);
   EXPECT_EQ(use.tokens, 0);
@@ -270,7 +270,7 @@ TEST(Usage, ShowsTheMinutesWithSomethingInThemNewestFirst) {
   KeyState state = FreshState();
   Record(&state, nullptr, 10, At(0));
   Record(&state, nullptr, 20, At(1));
-  Mark429(&state, nullptr, 5, At(120));
+  Mark429(&state, nullptr, 5 * kMicrosPerSecond, At(120));
   MinuteUse use[kMinuteBuckets];
   ASSERT_EQ(UsageByMinute(state, 60, At(130), use), 2);
   EXPECT_EQ(use[0].rate_limited, 1u);
@@ -285,7 +285,7 @@ TEST(Usage, ShowsTheMinutesWithSomethingInThemNewestFirst) {
 TEST(Usage, KeepsItsMinutesWhenTheClockStepsBackAfterA429) {
   KeyState state = FreshState();
   Record(&state, nullptr, 10, At(0));
-  Mark429(&state, nullptr, 5, At(3600));
+  Mark429(&state, nullptr, 5 * kMicrosPerSecond, At(3600));
   Record(&state, nullptr, 20, At(0));
   MinuteUse use[kMinuteBuckets];
   ASSERT_EQ(UsageByMinute(state, 60, At(0), use), 1);
@@ -310,7 +310,7 @@ TEST(Wait, IsTrueAndTight) {
       now += random() % (20 * kMicrosPerSecond);
       Record(&state, nullptr, random() % 50, now);
     }
-    if (random() % 4 == 0) Mark429(&state, nullptr, 1 + random() % 40, now);
+    if (random() % 4 == 0) Mark429(&state, nullptr, (1 + random() % 40) * kMicrosPerSecond, now);
     Limits limits = {static_cast<int64_t>(random() % 8), static_cast<int64_t>(random() % 200)};
     int64_t tokens = limits.max_tpm == 0 ? random() % 100 : random() % (limits.max_tpm + 1);
     Admission refused = Admit(state, limits, tokens, now);
@@ -342,8 +342,8 @@ TEST(Burden, IsEasedByWhatLetsAKeyServeSooner) {
   EXPECT_FALSE(eases([&] { Record(&state, nullptr, 5, At(2)); }));
   Reservation third = Reserve(&state, 0, At(2), 0);
   EXPECT_TRUE(eases([&] { Release(&state, third, At(2)); }));
-  EXPECT_TRUE(eases([&] { Mark429(&state, nullptr, 60, At(2)); }));
-  EXPECT_FALSE(eases([&] { Mark429(&state, nullptr, 60, At(2)); }));
+  EXPECT_TRUE(eases([&] { Mark429(&state, nullptr, 60 * kMicrosPerSecond, At(2)); }));
+  EXPECT_FALSE(eases([&] { Mark429(&state, nullptr, 60 * kMicrosPerSecond, At(2)); }));
   EXPECT_TRUE(eases([&] { ClearCooldown(&state); }));
   EXPECT_TRUE(eases([&] { Record(&state, nullptr, 0, At(61)); })) << "its clock went on, and usage left";
 }

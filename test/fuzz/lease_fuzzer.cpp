@@ -33,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (good) Release(&edit, lease, now);
         break;
       case 3:
-        Mark429(&edit, good ? &lease : nullptr, 1 + tokens % 100, now);
+        Mark429(&edit, good ? &lease : nullptr, (1 + tokens % 100) * kMicrosPerSecond, now);
         break;
       default:
         ClearCooldown(&edit);

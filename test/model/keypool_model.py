@@ -149,7 +149,7 @@ class Key:
         self.newest_second = self.second(clock)
         self.minutes.setdefault(when // (60 * SECOND), [0, 0, 0])[2] += 1
         self.last_429_at = when
-        self.cooldown_until = max(self.cooldown_until or 0, when + seconds * SECOND)
+        self.cooldown_until = max(self.cooldown_until or 0, when + round(seconds * SECOND))
         return self.cooldown_until
 
     # Drops what happened before a second. It must have left the window for good.

@@ -161,7 +161,7 @@ class History:
     def mark_429(self):
         lease, number = self.some_lease() if self.random.random() < 0.4 else (None, None)
         key = self.model.keys[lease.key_id] if lease else self.some_key()
-        seconds = self.random.choice((None, 0, 1, 5, 5, 30, 90, 100_000))
+        seconds = self.random.choice((None, -3, 0, 0.5, 1, 1.5, 5, 5, 29.999999, 30, 90, 100_000))
         got = self.run("SELECT keypool_mark_429(%s, %s, %s)", key.id, seconds, number)
         self.expect("mark_429", key.mark_429(self.clock, seconds, lease), micros(got[0]))
         self.note("mark_429 lease" if lease else "mark_429 none")

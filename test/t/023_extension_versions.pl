@@ -42,9 +42,25 @@ for my $version (@released) {
         SELECT keypool_add_key('p', 'a', 'sk-a', max_rpm => 5);
         SELECT keypool_record(key_id, 10, lease) FROM keypool_select('p', 100);
         CREATE TABLE open AS SELECT key_id, lease FROM keypool_select('p', 100)});
+    # What keypool_grant() gave stays, and is in a dump; a role that was dropped since does not stop the update.
+    $node->safe_psql('postgres', 'CREATE ROLE app; CREATE ROLE gone');
+    $node->safe_psql($database, q{SELECT keypool_grant('app', 'app', 'cooled'), keypool_grant('gone', 'app'); DROP OWNED BY gone; DROP ROLE gone});
     my $open = open_session($node, $database);
+    $open->ask(q{SET keypool.test_now = '2026-01-01 12:00:00+00'; SET timezone = 'UTC'});
+    is($open->ask(q{SELECT keypool_mark_429(keypool_add_key('cooled', 'a', 'sk-a'), 7)}), '2026-01-01 12:00:07+00', "$version: before the update a 429 cools");
+    $open->ask('RESET keypool.test_now');
     is($open->ask(q{SELECT key_value FROM keypool_select('p')}), 'sk-a', "$version: a session uses it");
     $node->safe_psql($database, 'ALTER EXTENSION keypool UPDATE');
+    my $dump = $node->basedir . "/$database.sql";
+    $node->run_log([ 'pg_dump', '-f', $dump, $node->connstr($database) ]);
+    $node->safe_psql('postgres', "CREATE DATABASE restored");
+    $node->safe_psql('restored', slurp_file($dump));
+    for my $where ($database, 'restored') {
+        is($node->safe_psql($where, q{SET ROLE app; SELECT cooldown_until IS NOT NULL FROM keypool_try_select('cooled') s, keypool_mark_429(s.key_id, 1.5, s.lease) cooldown_until}),
+            't', "$version: rights hold in $where");
+    }
+    $node->safe_psql('postgres', 'DROP DATABASE restored');
+    $node->safe_psql($database, q{SELECT keypool_revoke('app', 'app', 'cooled'); DELETE FROM keypool.grants; DROP ROLE app});
     is($node->safe_psql($database, $described), $fresh, "$version: updated, it is as if it were new");
     is($open->ask(q{SELECT keypool_record(key_id, 5, lease) FROM open; SELECT total_tokens, window_requests, open_reservations FROM keypool_list_keys('p')}),
         "\n15|3|1", "$version: and its keys go on, in a session that was open too");
