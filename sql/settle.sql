@@ -2,7 +2,8 @@
 SET keypool.test_now = '2026-01-01 12:00:00+00';
 INSERT INTO keypool.provider_keys (id, provider_id, key_value, max_rpm, max_tpm) VALUES
   ('00000000-0000-8000-8000-000000000001', 'settle', 'sk-settle', 10, 1000),
-  ('00000000-0000-8000-8000-000000000002', 'other', 'sk-other', NULL, NULL);
+  ('00000000-0000-8000-8000-000000000002', 'other', 'sk-other', NULL, NULL),
+  ('00000000-0000-8000-8000-00000000000a', 'aged', 'sk-aged', NULL, NULL);
 CREATE VIEW seen AS
   SELECT window_requests AS requests, window_tokens AS tokens, open_reservations AS open, total_requests, total_tokens, last_used_at
   FROM keypool_list_keys('settle');
@@ -69,6 +70,13 @@ SELECT keypool_record(:'key_id', 1, 0);
 SELECT keypool_record(:'key_id', 1, -1);
 SELECT keypool_record(:'key_id', 1, 9223372036854775807);
 SELECT keypool_record(:'key_id', 1, -9223372036854775808);
+-- So is one that is too old, which is told.
+SET keypool.test_now = '2026-01-01 01:00:00+00';
+SELECT lease AS old_lease FROM keypool_select('aged') \gset
+SET keypool.test_now = '2026-01-01 12:00:00+00';
+SELECT keypool_record('00000000-0000-8000-8000-00000000000a', 1, :old_lease);
+SELECT keypool_mark_429('00000000-0000-8000-8000-00000000000a', 1, :old_lease);
+SET keypool.test_now = '2026-01-01 13:01:01+00';
 TABLE seen;
 
 -- Usage by minute, newest first.
@@ -89,4 +97,4 @@ TABLE seen;
 SELECT cooldown_until FROM keypool_list_keys('settle');
 
 DROP VIEW seen;
-DELETE FROM keypool.provider_keys WHERE provider_id IN ('settle', 'other');
+DELETE FROM keypool.provider_keys WHERE provider_id IN ('settle', 'other', 'aged');

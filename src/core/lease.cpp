@@ -32,6 +32,22 @@ uint64_t Checksum(const KeyId &key, const Reservation &reservation) {
   return sum >> (64 - kChecksumBits);
 }
 
+// How far back an old lease is known for one: a week.
+constexpr Second kOldLeaseSeconds = 7 * 86400;
+
+// A number whose second and sequence are 0: a count of tokens, say.
+bool IsSmall(int64_t lease) { return lease >> (kTokenBits + kChecksumBits) == 0; }
+
+// Whether it is a lease of this key from before those that are still good.
+bool IsOld(const KeyId &key, uint64_t checksum, Reservation reservation) {
+  constexpr Second kPeriod = static_cast<Second>(Mask(kSecondBits)) + 1;
+  for (Second age = kPeriod; age <= kOldLeaseSeconds + kPeriod; age += kPeriod) {
+    reservation.second -= kPeriod;
+    if (checksum == Checksum(key, reservation)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 int64_t EncodeLease(const KeyId &key, const Reservation &reservation) noexcept {
@@ -44,7 +60,6 @@ int64_t EncodeLease(const KeyId &key, const Reservation &reservation) noexcept {
 
 Status DecodeLease(const KeyId &key, int64_t lease, TimeUs now, Reservation *reservation) noexcept {
   uint64_t bits = static_cast<uint64_t>(lease);
-  bool positive = lease >= 0;
   reservation->tokens = static_cast<int64_t>(bits & Mask(kTokenBits));
   bits >>= kTokenBits;
   uint64_t checksum = bits & Mask(kChecksumBits);
@@ -53,10 +68,13 @@ Status DecodeLease(const KeyId &key, int64_t lease, TimeUs now, Reservation *res
   uint32_t low_second = static_cast<uint32_t>(bits >> kSequenceBits);
   Second latest = static_cast<Second>(now / kMicrosPerSecond) + kLeaseAheadSeconds;
   reservation->second = latest - ((latest - low_second) & static_cast<Second>(Mask(kSecondBits)));
-  if (!positive || checksum != Checksum(key, *reservation))
-    return Failure(Code::kInvalidArgument, "lease does not belong to this key, or is older than %u hours",
-                   kLeaseLifeSeconds / 3600);
-  return {};
+  bool possible = lease >= 0 && reservation->tokens <= kMaxTokens;
+  if (possible && checksum == Checksum(key, *reservation)) return {};
+  if (!possible || IsSmall(lease))
+    return Failure(Code::kInvalidArgument, "lease is not a lease: no selection gives this number");
+  if (IsOld(key, checksum, *reservation))
+    return Failure(Code::kInvalidArgument, "lease is too old: it was good for %u hours", kLeaseLifeSeconds / 3600);
+  return Failure(Code::kInvalidArgument, "lease does not belong to this key");
 }
 
 }  // namespace keypool

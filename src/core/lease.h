@@ -17,7 +17,9 @@ inline constexpr Second kLeaseLifeSeconds = 32768 - kLeaseAheadSeconds;  // abou
 
 int64_t EncodeLease(const KeyId &key, const Reservation &reservation) noexcept;
 
-// kInvalidArgument if it is no lease of this key, or one older than kLeaseLifeSeconds.
+// kInvalidArgument if the number is no lease, is one of another key, or is older than kLeaseLifeSeconds; the message
+// says which. A lease of more than a week ago looks like another key's, and one of 200 leases of another key like an
+// old one.
 Status DecodeLease(const KeyId &key, int64_t lease, TimeUs now, Reservation *reservation) noexcept;
 
 }  // namespace keypool

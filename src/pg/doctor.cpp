@@ -3,8 +3,10 @@
 
 extern "C" {
 #include "catalog/pg_class.h"
+#include "commands/extension.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 }
 
 #include "pg/arguments.h"
@@ -142,9 +144,55 @@ static void check_tables(ReturnSetInfo *result) {
             "somebody was granted rights on keypool's tables: revoke them, and use keypool_grant()");
 }
 
+// pg_repack and the like copy a table, and then what triggers or logical decoding saw of its changes meanwhile. What
+// keypool changes in place they do not see.
+static void check_rebuilds(ReturnSetInfo *result) {
+  const char *found = nullptr;
+  for (const char *name : {"pg_squeeze", "pg_repack"})
+    if (OidIsValid(get_extension_oid(name, true))) found = name;
+  put_check(
+      result, "online rebuilds", found == nullptr,
+      psprintf("%s is installed: it loses what is recorded while it rebuilds keypool's tables, which never bloat; "
+               "leave them out: pg_repack --exclude-extension keypool",
+               found));
+}
+
+// Whether TCP connections, if there are any, stay on this machine.
+static bool listens_locally(void) {
+  List *addresses;
+  if (!SplitGUCList(GetConfigOptionByName("listen_addresses", nullptr, false), ',', &addresses)) return false;
+  ListCell *cell;
+  foreach (cell, addresses) {
+    auto *address = static_cast<const char *>(lfirst(cell));
+    bool local =
+        strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 || pg_strcasecmp(address, "localhost") == 0;
+    if (!local) return false;
+  }
+  return true;
+}
+
+// Whether a standby streams from this server, beside logical subscribers.
+static bool has_standby(void) {
+  SPI_connect();
+  uint64 standbys = owner_execute_connected(
+      "SELECT FROM pg_catalog.pg_stat_replication r WHERE r.state OPERATOR(pg_catalog.=) 'streaming' AND NOT EXISTS ("
+      "SELECT FROM pg_catalog.pg_replication_slots s WHERE s.active_pid OPERATOR(pg_catalog.=) r.pid"
+      " AND s.slot_type OPERATOR(pg_catalog.=) 'logical')",
+      {});
+  SPI_finish();
+  return standbys > 0;
+}
+
+static void check_failover(ReturnSetInfo *result) {
+  bool safe = RecoveryInProgress() || !setting_is("synchronous_standby_names", "") || !has_standby();
+  put_check(result, "failover", safe,
+            "standbys are asynchronous: a failover may lose what was recorded last; see synchronous_standby_names");
+  put_check(result, "pg_rewind", setting_is("data_checksums", "on") || setting_is("wal_log_hints", "on"),
+            "cannot bring this server back after a failover: set wal_log_hints = on, or enable checksums");
+}
+
 static void check_server(ReturnSetInfo *result) {
-  bool local = setting_is("listen_addresses", "");
-  put_check(result, "TLS", local || setting_is("ssl", "on"),
+  put_check(result, "TLS", listens_locally() || setting_is("ssl", "on"),
             "the server listens on TCP without TLS, and secrets cross it: set ssl = on, or listen_addresses = ''");
   put_check(result, "fsync", setting_is("fsync", "on"),
             "is off: a crash of the machine may lose everything; set it on");
@@ -168,7 +216,9 @@ Datum keypool_doctor(PG_FUNCTION_ARGS) {
   check_secrets(result);
   check_logging(result);
   check_tables(result);
+  check_rebuilds(result);
   check_server(result);
+  check_failover(result);
   return Datum{0};
 }
 

@@ -44,10 +44,14 @@ void report_unknown_key(void) {
   pg_unreachable();
 }
 
-void report_if_read_only(const char *function) {
+void report_if_read_only(const char *function, const char *also) {
   if (!XactReadOnly && !RecoveryInProgress()) return;
+  bool standby = RecoveryInProgress();
   ereport(ERROR, errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-          RecoveryInProgress() ? errmsg("cannot execute %s() during recovery", function)
-                               : errmsg("cannot execute %s() in a read-only transaction", function),
-          errhint("keypool_peek() tells which key would be selected, and changes nothing."));
+          standby ? errmsg("cannot execute %s() during recovery", function)
+                  : errmsg("cannot execute %s() in a read-only transaction", function),
+          errhint("%s%s",
+                  standby ? "This is a standby: call it on the primary."
+                          : "Call it on the primary, in a transaction that may write.",
+                  also));
 }

@@ -17,5 +17,6 @@ void report_status(const keypool::Status &status);
 // Raises KP404 for a key id that is not there.
 [[noreturn]] void report_unknown_key(void);
 
-// Raises 25006 where nothing may be written: on a standby, or in a read-only transaction.
-void report_if_read_only(const char *function);
+// Raises 25006 where nothing may be written: on a standby, or in a read-only transaction. The hint names the primary,
+// and ends with `also`.
+void report_if_read_only(const char *function, const char *also = "");

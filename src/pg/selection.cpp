@@ -153,12 +153,14 @@ static Datum answer_row(const Selection &answer) {
   pg_unreachable();
 }
 
+static const char *const kHintAtPeek = " keypool_peek() tells which key would be selected, and changes nothing.";
+
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_select);
 Datum keypool_select(PG_FUNCTION_ARGS) {
   Request request = read_request(fcinfo, Effect::kGrant);
-  report_if_read_only("keypool_select");
+  report_if_read_only("keypool_select", kHintAtPeek);
   Selection answer = choose(request);
   if (answer.status != SelectionStatus::kOk) report_refused(answer);
   return answer_row(answer);
@@ -167,7 +169,7 @@ Datum keypool_select(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(keypool_try_select);
 Datum keypool_try_select(PG_FUNCTION_ARGS) {
   Request request = read_request(fcinfo, Effect::kGrant);
-  report_if_read_only("keypool_try_select");
+  report_if_read_only("keypool_try_select", kHintAtPeek);
   return answer_row(choose(request));
 }
 

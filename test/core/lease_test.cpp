@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <limits>
 #include <random>
 
 namespace keypool {
@@ -30,22 +32,38 @@ TEST(Lease, ComesBackAsItWas) {
       }
 }
 
-TEST(Lease, OfAnotherKeyIsRefused) {
-  int refused = 0;
-  for (int i = 0; i < 4096; ++i) {
-    Reservation read;
-    refused += !DecodeLease(kOther, EncodeLease(kKey, Granted(i % 60, i % 64, i)), kNow, &read).ok();
-  }
-  EXPECT_GT(refused, 4080);
+// Whether a lease is refused with a message that says so.
+bool Refused(const KeyId &key, int64_t lease, const char *saying) {
+  Reservation read;
+  Status status = DecodeLease(key, lease, kNow, &read);
+  return status.code == Code::kInvalidArgument && strstr(status.message, saying) != nullptr;
 }
 
-TEST(Lease, OfTwoDaysAgoIsRefused) {
+TEST(Lease, OfAnotherKeyIsRefusedAsSuch) {
   int refused = 0;
-  for (int i = 0; i < 1000; ++i) {
-    Reservation read;
-    refused += !DecodeLease(kKey, EncodeLease(kKey, Granted(172800 + i, 1, 5)), kNow, &read).ok();
-  }
+  for (int i = 0; i < 4096; ++i)
+    refused += Refused(kOther, EncodeLease(kKey, Granted(i % 60, i % 64, i)), "does not belong to this key");
+  EXPECT_GT(refused, 4050);
+}
+
+TEST(Lease, OfTheLastWeekIsTooOld) {
+  int refused = 0;
+  for (int i = 0; i < 1000; ++i) refused += Refused(kKey, EncodeLease(kKey, Granted(32768 + i * 571, 1, 5)), "too old");
   EXPECT_GT(refused, 990);
+}
+
+TEST(Lease, OfAMonthAgoIsRefused) {
+  int refused = 0;
+  for (int i = 0; i < 1000; ++i) refused += Refused(kKey, EncodeLease(kKey, Granted(2600000 + i, 1, 5)), "lease");
+  EXPECT_GT(refused, 990);
+}
+
+TEST(Lease, NumbersThatNoSelectionGivesAreNoLeases) {
+  int64_t too_many_tokens = EncodeLease(kKey, Granted(1, 2, 0)) | ((int64_t{1} << 30) - 1);
+  int64_t with_checksum_alone = int64_t{1} << 41;
+  for (int64_t number : {int64_t{-1}, std::numeric_limits<int64_t>::min(), -EncodeLease(kKey, Granted(1, 2, 3)),
+                         int64_t{0}, int64_t{1}, int64_t{1000}, kMaxTokens, too_many_tokens, with_checksum_alone})
+    EXPECT_TRUE(Refused(kKey, number, "is not a lease")) << number;
 }
 
 TEST(Lease, RandomNumbersAreRefused) {

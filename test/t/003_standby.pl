@@ -63,9 +63,20 @@ my %writing = (
 );
 for my $function (sort keys %writing) {
     my $failure = failure_of($standby, "SELECT * FROM $writing{$function}");
-    like($failure, qr/^ERROR:  25006: .*\b$function\b.*^HINT: .*keypool_peek\(\)/ms, "$function says 25006 on a standby");
+    like($failure, qr/^ERROR:  25006: .*\b$function\b.*^HINT: .*on the primary/ms, "$function says 25006 on a standby, and names the primary");
+    is(scalar($failure =~ /keypool_peek\(\)/), $function =~ /select/ ? 1 : '', 'and keypool_peek() where that answers the question');
 }
 is($open->ask($peek), 'spare|ok', 'a refused call changes nothing');
+
+# What a failover would lose is told on the primary.
+my $failover = q{SELECT translate(result, E'\\n', ' ') FROM keypool_doctor() WHERE "check" = 'failover'};
+like(on_primary($failover), qr/^standbys are asynchronous: .*see synchronous_standby_names$/, 'an asynchronous standby is told');
+is(on_standby($failover), 'ok', 'but not by itself');
+$primary->append_conf('postgresql.conf', "synchronous_standby_names = '*'\n");
+$primary->reload;
+is(on_primary($failover), 'ok', 'a synchronous one is not');
+$primary->append_conf('postgresql.conf', "synchronous_standby_names = ''\n");
+$primary->reload;
 
 # Every kind of change on the primary reaches a session of the standby that has the pool in mind.
 my $added = on_primary(q{SELECT keypool_add_key('pool', 'added', 'sk-added', priority => 0)});

@@ -65,9 +65,23 @@ like(said('tables closed'), qr/revoke them, and use keypool_grant/, 'a right on 
 $node->safe_psql('postgres', 'REVOKE SELECT ON keypool.key_state FROM pg_monitor');
 is(said('triggers') . said('tables closed'), 'okok', 'undone, all is well again');
 
-$node->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'\n");
-$node->restart;
-like(said('TLS'), qr/^the server listens on TCP without TLS/, 'TCP without TLS is told');
+# TCP without TLS, where it leaves the machine.
+for my $listening ([ '127.0.0.1', 'ok' ], [ 'localhost , 127.0.0.2', 'ok' ], [ '0.0.0.0', 'told' ], [ '127.0.0.1, 0.0.0.0', 'told' ], [ '*', 'told' ]) {
+    my ($addresses, $expected) = @$listening;
+    $node->append_conf('postgresql.conf', "listen_addresses = '$addresses'\n");
+    $node->restart;
+    like(said('TLS'), $expected eq 'ok' ? qr/^ok$/ : qr/^the server listens on TCP without TLS/, "listening on $addresses: $expected");
+}
+
+# Tools that rebuild tables from what triggers or logical decoding saw. What keypool changes in place they do not see.
+SKIP: {
+    skip 'pg_repack is not installed', 2
+        unless $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_repack'});
+    $node->safe_psql('postgres', 'CREATE EXTENSION pg_repack');
+    like(said('online rebuilds'), qr/^pg_repack is installed: .*--exclude-extension keypool$/, 'pg_repack is told');
+    $node->safe_psql('postgres', 'DROP EXTENSION pg_repack');
+    is(said('online rebuilds'), 'ok', 'and its absence is well');
+}
 $node->stop;
 
 # Up to PostgreSQL 17 a cluster is made without checksums; later ones must be told.
@@ -77,5 +91,10 @@ $plain->run_log([ 'pg_checksums', '--disable', '-D', $plain->data_dir ]);
 $plain->start;
 like($plain->safe_psql('postgres', q{SELECT result FROM keypool_doctor() WHERE "check" = 'checksums'}), qr/pg_checksums --enable/,
     'a cluster without checksums is told');
+like($plain->safe_psql('postgres', q{SELECT result FROM keypool_doctor() WHERE "check" = 'pg_rewind'}), qr/wal_log_hints/,
+    'and that pg_rewind needs these or wal_log_hints');
+$plain->append_conf('postgresql.conf', "wal_log_hints = on\n");
+$plain->restart;
+is($plain->safe_psql('postgres', q{SELECT result FROM keypool_doctor() WHERE "check" = 'pg_rewind'}), 'ok', 'which will do');
 $plain->stop;
 done_testing();
