@@ -96,5 +96,19 @@ ROLLBACK;
 TABLE seen;
 SELECT cooldown_until FROM keypool_list_keys('settle');
 
+-- A record that waits for the disk takes a transaction id, a selection and a release do not; nor does a record that does not wait.
+BEGIN;
+SELECT key_id, lease FROM keypool_select('other') \gset
+SELECT keypool_release(:'key_id', :lease);
+SELECT pg_current_xact_id_if_assigned() IS NULL AS without_id;
+SELECT keypool_record(:'key_id', 1);
+SELECT pg_current_xact_id_if_assigned() IS NULL AS without_id;
+COMMIT;
+BEGIN;
+SET LOCAL synchronous_commit = off;
+SELECT keypool_record(:'key_id', 1);
+SELECT pg_current_xact_id_if_assigned() IS NULL AS without_id;
+COMMIT;
+
 DROP VIEW seen;
 DELETE FROM keypool.provider_keys WHERE provider_id IN ('settle', 'other', 'aged');

@@ -112,6 +112,10 @@ my $until = value("SELECT keypool_mark_429('$cooling', 3600)");
 my $beside = start_load('last', 'leased', 2, '-T', 60);
 is(acknowledged(start_load('last', 'stopped', 1, '-t', 40)), 40, 'a client stops before the crash');
 value(q{SELECT FROM generate_series(1, 5) i, keypool_select('reserved', i * 0)});
+my $released = add_key('released', ', max_rpm => 5');
+value(q{CREATE TABLE lease AS SELECT lease FROM generate_series(1, 5) i, keypool_select('released', i * 0); CHECKPOINT});
+value("SELECT keypool_release('$released', lease) FROM lease");
+is(value(q{SELECT open_reservations FROM keypool_list_keys('released')}), 0, 'reservations are released after a checkpoint that has them');
 crash($node);
 acknowledged($beside);
 $node->start;
@@ -123,6 +127,12 @@ is(value("SELECT cooldown_until = '$until', last_429_at IS NOT NULL FROM keypool
 is(value(q{SELECT status FROM keypool_try_select('cooling')}), 'cooling', 'a key that was cooling is not handed out after a crash');
 is(value(q{SELECT open_reservations BETWEEN 0 AND 5 AND window_requests = open_reservations FROM keypool_list_keys('reserved')}), 't',
     'a reservation is forgotten or kept');
+my $revived = value(q{SELECT open_reservations FROM keypool_list_keys('released')});
+note "$revived of 5 released reservations came back";
+ok($revived <= 5, 'released ones may come back');
+is(value(q{SELECT set_config('keypool.test_now', (now() + interval '61 seconds')::text, false) IS NOT NULL;
+           SELECT open_reservations, window_requests FROM keypool_list_keys('released'); SELECT status FROM keypool_try_select('released')}),
+    "t\n0|0\nok", 'and are gone 61 seconds later');
 
 # With synchronous_commit off the last calls may be lost, but each as a whole.
 {

@@ -136,6 +136,28 @@ is($_->ask($next), 'key|sk-key', 'a change that is prepared is not yet seen') fo
 $other->ask(q{COMMIT PREPARED 'change'});
 is($_->ask($next), 'spare|sk-spare', 'one that is committed in two phases is') for $open, $other;
 
+# A pooler's DISCARD ALL leaves what a session knows of the keys: it reads none of them again, as it does after a change.
+sub scans_of { my ($statements) = @_; return $open->ask(qq{$statements; SELECT FROM keypool_select('pool'); SELECT pg_stat_force_next_flush();
+    SELECT coalesce(idx_scan, 0) + seq_scan FROM pg_stat_user_tables WHERE relid = 'keypool.provider_keys'::regclass}) =~ s/\s//gr; }
+my $scans = scans_of('SELECT');
+is(scans_of('DISCARD ALL'), $scans, 'DISCARD ALL leaves what a session knows of the keys');
+$other->ask(q{UPDATE keypool.provider_keys SET priority = 2 WHERE key_label = 'key'; SELECT pg_stat_force_next_flush()});
+cmp_ok(scans_of('SELECT'), '>', $scans + 1, 'a change does not');
+
+# pg_repack copies what triggers saw, and would lose what is changed in place meanwhile: with the option that the
+# documentation gives it leaves keypool's tables where they are, and rebuilds others.
+SKIP: {
+    skip 'pg_repack is not installed', 2 unless value(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_repack'});
+    value('CREATE EXTENSION pg_repack; CREATE TABLE plain (id integer PRIMARY KEY)');
+    my $where = q{SELECT pg_relation_filenode('keypool.provider_keys'), pg_relation_filenode('keypool.key_state'),
+        pg_relation_filenode('keypool.freed_keys'), pg_relation_filenode('keypool.grants')};
+    my ($before, $plain) = (value($where), value(q{SELECT pg_relation_filenode('plain')}));
+    $node->run_log([ 'pg_repack', '-h', $node->host, '-p', $node->port, '-d', 'postgres', '--exclude-extension', 'keypool' ]);
+    is(value($where), $before, 'pg_repack --exclude-extension keypool leaves its tables');
+    isnt(value(q{SELECT pg_relation_filenode('plain')}), $plain, 'and rebuilds others');
+    value('DROP TABLE plain; DROP EXTENSION pg_repack');
+}
+
 # The extension itself.
 $other->ask('BEGIN; DROP EXTENSION keypool; ROLLBACK');
 is($_->ask($next), 'spare|sk-spare', 'after a rollback of DROP EXTENSION all is as before') for $open, $other;
