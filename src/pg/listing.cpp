@@ -127,6 +127,39 @@ static int argument_minutes(FunctionCallInfo fcinfo, int number) {
   return minutes;
 }
 
+// Checks the right to look at a key that the statement's snapshot sees, deleted since or not. False if it sees none.
+static bool check_listed(const KeyId &id, Snapshot snapshot) {
+  Relation keys = table_open(relations().provider_keys, AccessShareLock);
+  ScanKeyData condition;
+  ScanKeyInit(&condition, kKeysId, BTEqualStrategyNumber, F_UUID_EQ, key_id_datum(id));
+  SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_id, true, snapshot, 1, &condition);
+  HeapTuple row = systable_getnext(scan);
+  bool found = HeapTupleIsValid(row);
+  if (found) {
+    Datum values[kKeysColumns];
+    bool nulls[kKeysColumns];
+    read_provider_keys_row(row, RelationGetDescr(keys), values, nulls);
+    rights_require(Right::kLook, text_view(DatumGetTextPP(values[kKeysProvider - 1])));
+  }
+  systable_endscan(scan);
+  table_close(keys, AccessShareLock);
+  return found;
+}
+
+// The state of a key that keypool_list_keys would show in the same statement, so that the two can be joined; false if
+// it would not.
+static bool read_listed_state(const KeyId &id, KeyState *state) {
+  Snapshot snapshot = GetActiveSnapshot();
+  if (!check_listed(id, snapshot)) return false;
+  Relation states = state_store_open(AccessShareLock);
+  StateFinder finder = state_finder_begin(states, snapshot);
+  copy_state(states, finder, id, state);
+  state_finder_end(&finder);
+  state_store_close(states, AccessShareLock);
+  return true;
+}
+
+// The state of a key that is there now. Raises KP404 if it is not.
 static KeyState read_state(const KeyId &id) {
   for (int attempt = 0;; ++attempt) {
     Relation relation;
@@ -164,7 +197,8 @@ Datum keypool_usage(PG_FUNCTION_ARGS) {
   int minutes = argument_minutes(fcinfo, 1);
   InitMaterializedSRF(fcinfo, 0);
   auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-  KeyState state = read_state(id);
+  KeyState state;
+  if (!read_listed_state(id, &state)) state = read_state(id);
   keypool::MinuteUse use[keypool::kMinuteBuckets];
   int count = keypool::UsageByMinute(state, minutes, clock_now(), use);
   for (int i = 0; i < count; ++i) {
