@@ -94,6 +94,7 @@ OBJS = \
 	src/pg/selection_row.o \
 	src/pg/settings.o \
 	src/pg/settlement.o \
+	src/pg/source_table.o \
 	src/pg/state_log.o \
 	src/pg/state_store.o \
 	src/pg/state_type.o \

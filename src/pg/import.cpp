@@ -1,12 +1,14 @@
 // import.cpp - keypool_import: takes over the tables of the service that keypool replaces.
 //
-// Runs entirely as the caller, who must be allowed to read the source and to write keypool's tables.
+// Runs entirely as the caller, who must be allowed to read the source and to write keypool's tables. The source may be
+// anybody's: no statement names it.
 #include "pg/postgres_api.h"
 
 #include "pg/arguments.h"
 #include "pg/clock.h"
 #include "pg/relations.h"
 #include "pg/report.h"
+#include "pg/source_table.h"
 
 // Times and ids may be text or what they should be; through text both read alike.
 static const char *const kImportKeys =
@@ -58,40 +60,6 @@ static const char *const kKeyColumns[] = {"id",           "provider_id",    "key
                                           "last_used_at", "created_at",     "updated_at",     nullptr};
 static const char *const kWindowColumns[] = {"key_id", "window_minute", "request_count", "token_count", nullptr};
 
-// Raises unless a table has these columns.
-static void check_columns(Relation source, const char *const *columns) {
-  for (; *columns != nullptr; ++columns)
-    if (get_attnum(RelationGetRelid(source), *columns) == InvalidAttrNumber)
-      ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN),
-              errmsg("column \"%s\" of relation \"%s\" does not exist", *columns, RelationGetRelationName(source)));
-}
-
-// Raises unless reading a table runs nobody's code: the caller may be a superuser, and the table anybody's.
-static void check_source(Relation source) {
-  char kind = source->rd_rel->relkind;
-  if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE && kind != RELKIND_FOREIGN_TABLE)
-    ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
-            errmsg("\"%s\" is not a table", RelationGetRelationName(source)));
-  for (int i = 0; i < RelationGetNumberOfAttributes(source); ++i) {
-    Form_pg_attribute column = TupleDescAttr(RelationGetDescr(source), i);
-    if (!column->attisdropped && column->atttypid >= FirstNormalObjectId)
-      ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
-              errmsg("column \"%s\" of \"%s\" is not of a type of PostgreSQL's own", NameStr(column->attname),
-                     RelationGetRelationName(source)));
-  }
-}
-
-// The name of a table to import, which is locked until the transaction's end.
-static const char *source_name(Oid table, const char *const *columns) {
-  Relation source = table_open(table, AccessShareLock);
-  check_source(source);
-  check_columns(source, columns);
-  const char *name =
-      quote_qualified_identifier(get_namespace_name(RelationGetNamespace(source)), RelationGetRelationName(source));
-  table_close(source, NoLock);
-  return name;
-}
-
 static uint64 execute(const char *sql, int count, Datum value) {
   Oid type = TIMESTAMPTZOID;
   int result = SPI_execute_with_args(sql, count, &type, &value, nullptr, false, 0);
@@ -115,17 +83,20 @@ Datum keypool_import(PG_FUNCTION_ARGS) {
   TupleDesc columns;
   if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
     elog(ERROR, "keypool_import must return a row");
-  const char *keys = source_name(PG_GETARG_OID(0), kKeyColumns);
-  const char *windows = PG_ARGISNULL(1) ? kNoWindows : source_name(PG_GETARG_OID(1), kWindowColumns);
+  const char *keys = "imported_keys";
+  const char *windows = PG_ARGISNULL(1) ? kNoWindows : "imported_windows";
   char *time_zone = text_to_cstring(PG_GETARG_TEXT_PP(2));
 
   int nest_level = NewGUCNestLevel();
   set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
   set_config_option("timezone", time_zone, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+  set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+  SPI_connect();
+  source_table_read(PG_GETARG_OID(0), kKeyColumns, keys);
+  if (!PG_ARGISNULL(1)) source_table_read(PG_GETARG_OID(1), kWindowColumns, windows);
   // The lock that the trigger on keypool.key_state takes must come first, or two imports at once would wait for each
   // other.
   LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
-  SPI_connect();
   uint64 key_count = execute(psprintf(kImportKeys, keys), 0, Datum{0});
   execute(psprintf(kImportStates, keys, windows), 1, TimestampTzGetDatum(clock_to_timestamptz(clock_now())));
   uint64 window_count = PG_ARGISNULL(1) ? 0 : count_rows(windows);
