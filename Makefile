@@ -58,7 +58,9 @@ OBJS = \
 	src/core/key_id.o \
 	src/core/key_state_text.o \
 	src/core/keyring.o \
+	src/core/known_values.o \
 	src/core/lease.o \
+	src/core/log_redaction.o \
 	src/core/provider_name.o \
 	src/core/redaction.o \
 	src/core/registers.o \
@@ -77,6 +79,7 @@ OBJS = \
 	src/pg/key_ids.o \
 	src/pg/keyring_view.o \
 	src/pg/listing.o \
+	src/pg/log_hiding.o \
 	src/pg/master_keys.o \
 	src/pg/module.o \
 	src/pg/owner_query.o \

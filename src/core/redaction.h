@@ -2,14 +2,39 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 
 namespace keypool {
 
-// Replaces what stands in the string constants of SQL text by up to three asterisks, in place, and returns the new
-// length, which is never greater; the rest is as it was. Understands '...', E'...', dollar quotes, quoted identifiers
-// and comments, as the lexer of PostgreSQL does. The body of a DO block or a function is taken for SQL itself; any
-// other dollar quote is a constant. A constant without an end goes to the end of the text. Works on a message with such
-// text in it, too. `backslashes`: in '...' a backslash escapes, as without standard_conforming_strings.
-size_t RedactConstants(char *text, size_t size, bool backslashes) noexcept;
+// Whether a text names what a secret is given to. A statement that does may hold a secret as a constant, or bind one.
+bool NamesSecret(std::string_view text) noexcept;
+
+// The name of the prepared statement that an EXECUTE names, as it is typed; empty if the text is no EXECUTE.
+std::string_view ExecutedName(std::string_view text) noexcept;
+
+// What was read of a text, what was written in its place, and how many bytes were looked at for that: at most
+// kMaxLooks for each byte read, whatever the text.
+struct Redaction {
+  size_t read;
+  size_t written;
+  size_t looked_at;
+};
+inline constexpr size_t kMaxLooks = 5;
+
+// Replaces what stands in the string constants of SQL text by up to three asterisks, in place, which never makes it
+// longer; the rest is as it was. Understands '...', E'...', dollar quotes, quoted identifiers and comments, as the
+// lexer of PostgreSQL does. The body of a DO block or a function in SQL or PL/pgSQL is taken for SQL itself; any other
+// dollar quote is a constant, also one within a body. A constant without an end goes to the end of the text or body,
+// and so does one whose end depends on standard_conforming_strings, since who reads the text does not know what was
+// set.
+Redaction RedactConstants(char *text, size_t size) noexcept;
+
+// The same, up to a line that starts outside of constants, comments and bodies and of which `ends` is true.
+using LineTest = bool (*)(std::string_view rest);
+Redaction RedactUntil(char *text, size_t size, LineTest ends) noexcept;
+
+// Calls `use` with the content of every string constant, as it is typed.
+using ConstantUse = void (*)(void *argument, std::string_view content);
+void ForEachConstant(std::string_view text, ConstantUse use, void *argument) noexcept;
 
 }  // namespace keypool

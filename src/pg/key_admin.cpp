@@ -38,6 +38,7 @@ extern "C" {
 PG_FUNCTION_INFO_V1(keypool_add_key);
 Datum keypool_add_key(PG_FUNCTION_ARGS) {
   hide_running_statement();
+  if (!PG_ARGISNULL(2)) hide_given_secret(text_view(PG_GETARG_TEXT_PP(2)));
   std::string_view provider = argument_provider(fcinfo, 0);
   argument_require(fcinfo, 3, "priority");
   int64 max_rpm = argument_limit(fcinfo, 4, "max_rpm");

@@ -1,6 +1,7 @@
 // module.cpp - what happens when the library is loaded.
 #include "pg/postgres_api.h"
 
+#include "pg/log_hiding.h"
 #include "pg/pool_cache.h"
 #include "pg/provider_changes.h"
 #include "pg/relations.h"
@@ -22,6 +23,7 @@ void _PG_init(void) {
   rights_init();
   secrets_init();
   statement_hiding_init();
+  log_hiding_init();
 }
 
 }  // extern "C"

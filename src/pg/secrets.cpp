@@ -8,6 +8,7 @@
 #include "pg/master_keys.h"
 #include "pg/pgp.h"
 #include "pg/report.h"
+#include "pg/statement_hiding.h"
 
 using keypool::Code;
 using keypool::Status;
@@ -47,6 +48,7 @@ text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner) {
 text *seal_given_secret(std::string_view given, const keypool::SecretOwner &owner) {
   if (!is_pgp_message(given)) return seal_secret(given, owner);
   text *secret = open_pgp_message(given);
+  hide_given_secret(text_view(secret));
   if (!pg_verifymbstr(VARDATA(secret), VARSIZE(secret) - VARHDRSZ, true))
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("key_value is an OpenPGP message that does not hold text in the database's encoding"));

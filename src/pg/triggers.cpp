@@ -95,7 +95,7 @@ static void seal_value(NewRow *row, bool update) {
     return;
   }
   explicit_bzero(payload, given.size() + 1);
-  hide_running_statement();
+  hide_given_secret(given);
   row->Set(kKeysValue, PointerGetDatum(seal_given_secret(given, owner)));
 }
 

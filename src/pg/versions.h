@@ -33,6 +33,15 @@ static inline int decode_date_time(char **fields, int *types, int count, int *ki
 #endif
 }
 
+// The last parameter of ExecutorRun, which newer servers do without.
+#if PG_VERSION_NUM >= 180000
+#define KEYPOOL_EXECUTE_ONCE
+#define KEYPOOL_EXECUTE_ONCE_ARGUMENT
+#else
+#define KEYPOOL_EXECUTE_ONCE , bool execute_once
+#define KEYPOOL_EXECUTE_ONCE_ARGUMENT , execute_once
+#endif
+
 // Pins the buffer in which a page was seen last, if it still holds that page: cheaper than to look for it.
 static inline bool read_recent_buffer(Relation relation, BlockNumber block, Buffer buffer) {
 #if PG_VERSION_NUM >= 160000

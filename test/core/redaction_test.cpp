@@ -8,8 +8,8 @@
 namespace keypool {
 namespace {
 
-std::string Redacted(std::string text, bool backslashes = false) {
-  text.resize(RedactConstants(text.data(), text.size(), backslashes));
+std::string Redacted(std::string text) {
+  text.resize(RedactConstants(text.data(), text.size()).written);
   return text;
 }
 
@@ -26,14 +26,22 @@ TEST(Redaction, HidesConstantsAndKeepsTheRest) {
 
 TEST(Redaction, FindsTheEndOfAConstantAsPostgresqlDoes) {
   EXPECT_EQ(Redacted("f('it''s', 'secret')"), "f('***', '***')");
-  EXPECT_EQ(Redacted("f('back\\', 'secret')"), "f('***', '***')");
   EXPECT_EQ(Redacted("f(E'quo\\'te', 'secret')"), "f(E'***', '***')");
   EXPECT_EQ(Redacted("f(e'quo\\'te', 'secret')"), "f(e'***', '***')");
-  EXPECT_EQ(Redacted("f(date'back\\', 'secret')"), "f(date'***', '***')");
-  EXPECT_EQ(Redacted("f('quo\\'te', 'secret')", true), "f('***', '***')");
+  EXPECT_EQ(Redacted("f(date'back', 'secret')"), "f(date'***', '***')");
   EXPECT_EQ(Redacted("f('never ends, secret"), "f('***");
   EXPECT_EQ(Redacted("f(E'never ends\\"), "f(E'***");
   EXPECT_EQ(Redacted("'"), "'");
+}
+
+// Where standard_conforming_strings decides what is a constant, a text does not tell what was set.
+TEST(Redaction, HidesToTheEndWhereABackslashMayEscapeAQuote) {
+  EXPECT_EQ(Redacted("f('back\\', 'secret')"), "f('***");
+  EXPECT_EQ(Redacted("f('quo\\'te', 'secret')"), "f('***");
+  EXPECT_EQ(Redacted("f('two\\\\', 'secret')"), "f('***', '***')");
+  EXPECT_EQ(Redacted("f('C:\\dir', 'secret')"), "f('***', '***')");
+  EXPECT_EQ(Redacted("f(E'a'\n'\\'secret')"), "f(E'*'\n'***");
+  EXPECT_EQ(Redacted("DO $$ f('a\\', 'secret') $$, x"), "DO $$ f('***$$, x");
 }
 
 TEST(Redaction, IsNotMisledByQuotesThatBeginNoConstant) {
@@ -54,6 +62,70 @@ TEST(Redaction, HidesDollarQuotesButReadsBodies) {
   EXPECT_EQ(Redacted("CREATE FUNCTION f() RETURNS void AS $f$ BEGIN PERFORM g('secret'); END $f$ LANGUAGE plpgsql"),
             "CREATE FUNCTION f() RETURNS void AS $f$ BEGIN PERFORM g('***'); END $f$ LANGUAGE plpgsql");
   EXPECT_EQ(Redacted("f('secret') AS x, $$secret$$"), "f('***') AS x, $$***$$");
+}
+
+TEST(Redaction, ReadsNoBodyWithinABody) {
+  EXPECT_EQ(Redacted("DO $a$ f('secret'); DO $b$ SELECT 1 $b$ $a$"), "DO $a$ f('***'); DO $b$***$b$ $a$");
+}
+
+TEST(Redaction, HidesBodiesInOtherLanguages) {
+  EXPECT_EQ(Redacted("DO LANGUAGE plpython3u $$f(\"secret\")$$; DO $$BEGIN f(); END$$"),
+            "DO LANGUAGE plpython3u $$***$$; DO $$BEGIN f(); END$$");
+  EXPECT_EQ(Redacted("DO $$f(\"secret\")$$ LANGUAGE plpython3u"), "DO $$***$$ LANGUAGE plpython3u");
+  EXPECT_EQ(Redacted("CREATE FUNCTION f() RETURNS int AS $f$\"secret\"$f$ LANGUAGE \"plperl\" STABLE"),
+            "CREATE FUNCTION f() RETURNS int AS $f$***$f$ LANGUAGE \"plperl\" STABLE");
+  EXPECT_EQ(Redacted("DO $$f(\"secret\")$$ LANGUAGE 'plpython3u'"), "DO $$***$$ LANGUAGE '***'");
+  EXPECT_EQ(Redacted("DO $$BEGIN f('secret'); END$$ LANGUAGE plpgsql"), "DO $$BEGIN f('***'); END$$ LANGUAGE plpgsql");
+}
+
+TEST(Redaction, KnowsWhatSecretsAreGivenTo) {
+  EXPECT_TRUE(NamesSecret("SELECT keypool_add_key('p')"));
+  EXPECT_TRUE(NamesSecret("insert into KEYPOOL.Provider_Keys"));
+  EXPECT_TRUE(NamesSecret("_provider_keys_"));
+  EXPECT_FALSE(NamesSecret("SELECT keypool_select($1), provider_key"));
+  EXPECT_FALSE(NamesSecret("keypool_add_ke"));
+  EXPECT_FALSE(NamesSecret(""));
+}
+
+TEST(Redaction, TellsWhatIsExecuted) {
+  EXPECT_EQ(ExecutedName("EXECUTE add('secret')"), "add");
+  EXPECT_EQ(ExecutedName("/* a */ -- b\n execute \"it's\"('secret')"), "\"it's\"");
+  EXPECT_EQ(ExecutedName("EXECUTE \"never ends"), "\"never ends");
+  EXPECT_EQ(ExecutedName("EXECUTE"), "");
+  EXPECT_EQ(ExecutedName("/* never ends"), "");
+  EXPECT_EQ(ExecutedName("SELECT 1"), "");
+}
+
+TEST(Redaction, StopsWhereTheStatementEnds) {
+  std::string text = "SELECT '\nend', $$\nend$$ -- it's\nend 'of it'";
+  Redaction done = RedactUntil(text.data(), text.size(), [](std::string_view rest) { return rest.starts_with("end"); });
+  EXPECT_EQ(text.substr(0, done.written), "SELECT '***', $$***$$ -- it's\n");
+  EXPECT_EQ(text.substr(done.read), "end 'of it'");
+}
+
+TEST(Redaction, TellsEveryConstant) {
+  std::string all;
+  auto add = [](void *list, std::string_view constant) {
+    *static_cast<std::string *>(list) += std::string(constant) + "|";
+  };
+  ForEachConstant("f('a''b', $$c$$); DO $x$ f('d') $x$; f('never", add, &all);
+  EXPECT_EQ(all, "a''b|c|d|never|");
+}
+
+// A million bytes of what has cost more than its length: nesting, tags without an end, tags that are alike.
+TEST(Redaction, LooksAtEachByteAFewTimesAtMost) {
+  for (const char *part :
+       {"do $a1$ ", "do $a$ $b$ ", "$", "$a", "$a ", "$$", "$a$b", "do $$;", "/*", "*/", "'", "\\'", "\"", "'$$",
+        "do $$ $$ language x ", "do$$a$$language x\n", "as 'x' language y ", "\n", "--"}) {
+    std::string text;
+    while (text.size() < 1'000'000) text += part;
+    Redaction done = RedactUntil(text.data(), text.size(), [](std::string_view) { return false; });
+    EXPECT_EQ(done.read, text.size()) << part;
+    EXPECT_LE(done.looked_at, kMaxLooks * text.size()) << part;
+  }
+  std::string nested;
+  for (int i = 0; i < 60'000; ++i) nested += "do $a" + std::to_string(i) + "$ ";
+  EXPECT_LE(RedactConstants(nested.data(), nested.size()).looked_at, kMaxLooks * nested.size());
 }
 
 TEST(Redaction, OfWhatIsRedactedChangesNothing) {

@@ -45,7 +45,7 @@ bool LiveOneLife(int number) {
     ParseStored({sealed.data(), size}, payload.data(), &stored);
     if (!Open(&keyring, stored, {id, "p"}, opened.data(), &size).ok()) return false;
     std::string statement = "SELECT f('secret')";
-    RedactConstants(statement.data(), statement.size(), false);
+    RedactConstants(statement.data(), statement.size());
   }
   Keyring none = {};
   MoveKeyring(&none, &keyring);
