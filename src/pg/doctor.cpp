@@ -11,6 +11,7 @@ extern "C" {
 
 #include "pg/arguments.h"
 #include "pg/key_ids.h"
+#include "pg/log_hiding.h"
 #include "pg/master_keys.h"
 #include "pg/owner_query.h"
 #include "pg/relations.h"
@@ -43,6 +44,12 @@ static void put_check(ReturnSetInfo *result, const char *check, bool ok, const c
 static bool setting_is(const char *name, const char *value) {
   const char *current = GetConfigOption(name, true, false);
   return current != nullptr && strcmp(current, value) == 0;
+}
+
+// Whether a setting, which may be one of a library that is not loaded, has this value or none.
+static bool setting_is_off(const char *name, const char *off) {
+  const char *current = GetConfigOption(name, true, false);
+  return current == nullptr || current[0] == '\0' || strcmp(current, off) == 0;
 }
 
 static void check_keyring(ReturnSetInfo *result) {
@@ -97,6 +104,23 @@ static void check_secrets(ReturnSetInfo *result) {
                      static_cast<long long>(census.legacy), static_cast<long long>(census.plain)));
 }
 
+// What logs statements beside log_statement.
+static void check_other_logging(ReturnSetInfo *result) {
+  put_check(result, "auto_explain", setting_is_off("auto_explain.log_min_duration", "-1"),
+            "logs plans with their constants; keypool hides what it can: pass secrets as bind parameters or OpenPGP "
+            "messages");
+  put_check(result, "pgaudit", setting_is_off("pgaudit.log", "none") && setting_is_off("pgaudit.role", ""),
+            "logs what people type, and bind if pgaudit.log_parameter is on; keypool hides it in statements that name "
+            "keypool_add_key or provider_keys: give secrets to these, not to functions that call them");
+  put_check(result, "debug_print",
+            setting_is_off("debug_print_parse", "off") && setting_is_off("debug_print_rewritten", "off") &&
+                setting_is_off("debug_print_plan", "off"),
+            "logs constants byte by byte; keypool hides what it can: set debug_print_parse, debug_print_rewritten and "
+            "debug_print_plan off");
+  put_check(result, "log hook", log_hiding_comes_first(),
+            "another library sees entries of the log before keypool hides secrets in them: load it before keypool");
+}
+
 static void check_logging(ReturnSetInfo *result) {
   put_check(result, "log_statement", setting_is("log_statement", "none") || setting_is("log_statement", "ddl"),
             "logs what people type; keypool hides what it can: pass secrets as bind parameters or OpenPGP messages");
@@ -104,6 +128,7 @@ static void check_logging(ReturnSetInfo *result) {
             "logs slow statements; keypool hides what it can: pass secrets as bind parameters or OpenPGP messages");
   put_check(result, "log_parameters", setting_is("log_parameter_max_length_on_error", "0"),
             "logs bind parameters of statements that fail: set log_parameter_max_length_on_error = 0");
+  check_other_logging(result);
 }
 
 // Whether every trigger that keypool made fires for whoever changes the table. pg_dump --disable-triggers leaves them

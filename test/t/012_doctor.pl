@@ -3,6 +3,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use File::Spec;
 use KeypoolCluster;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -22,6 +23,9 @@ my %bad = (
     log_statement       => [ 'log_statement = all', 'log_statement = none', qr/bind parameters or OpenPGP/ ],
     log_min_duration    => [ 'log_min_duration_statement = 0', 'log_min_duration_statement = -1', qr/bind parameters or OpenPGP/ ],
     log_parameters      => [ 'log_parameter_max_length_on_error = -1', 'log_parameter_max_length_on_error = 0', qr/set log_parameter_max_length_on_error = 0$/ ],
+    auto_explain        => [ 'auto_explain.log_min_duration = 0', 'auto_explain.log_min_duration = -1', qr/bind parameters or OpenPGP/ ],
+    pgaudit             => [ "pgaudit.log = 'write'", "pgaudit.log = 'none'", qr/give secrets to these, not to functions/ ],
+    debug_print         => [ 'debug_print_plan = on', 'debug_print_plan = off', qr/debug_print_plan off$/ ],
     fsync               => [ 'fsync = off', 'fsync = on', qr/^is off: .* set it on$/ ],
     full_page_writes    => [ 'full_page_writes = off', 'full_page_writes = on', qr/^is off: .* set it on$/ ],
     keyring             => [ "keypool.master_key_file = '/nowhere'", "keypool.master_key_file = '" . keyring_of($node) . "'", qr/^the keyring cannot be read: No such file/ ],
@@ -37,6 +41,22 @@ for my $check (sort keys %bad) {
     $node->reload;
     is(said($check), 'ok', 'and is content when it is done');
 }
+
+# A library that is loaded after keypool sees entries first.
+my $library = File::Spec->rel2abs($node->basedir) . '/hook';
+append_to_file("$library.c", q{
+#include "postgres.h"
+#include "fmgr.h"
+PG_MODULE_MAGIC;
+void _PG_init(void);
+static void see(ErrorData *entry) { (void) entry; }
+void _PG_init(void) { emit_log_hook = see; }
+});
+chomp(my $headers = `pg_config --includedir-server`);
+system_or_bail('cc', '-shared', '-fPIC', '-w', "-I$headers", '-o', "$library.so", "$library.c");
+like($node->safe_psql('postgres', qq{LOAD '$library.so'; SELECT translate(result, E'\\n', ' ') FROM keypool_doctor() WHERE "check" = 'log hook'}),
+    qr/^another library sees entries .* load it before keypool$/, 'a library that sees entries of the log before keypool is told');
+is(said('log hook'), 'ok', 'and where there is none, all is well');
 
 # Secrets: one that does not open, one in the old form, one in plaintext that came in beside the triggers.
 $node->safe_psql('postgres', q{
