@@ -1,56 +1,23 @@
-# Makefile - builds and installs keypool with PGXS; `make demo` shows it, `make check` tests it.
+# Makefile - builds and installs keypool with PGXS; the goals of dev.mk, among them demo and check, are for a fresh machine.
 
-ifneq ($(filter demo check check-matrix check-assert check-valgrind soak bench fuzz,$(MAKECMDGOALS)),)
+here := $(dir $(firstword $(MAKEFILE_LIST)))
+dev_goals := $(shell sed -n 's/^\.PHONY: //p' $(here)dev.mk)
 
-# The commands for a fresh machine. They install what is missing, build and install keypool, and run the rest beside a
-# throw-away cluster, as a user who may do that. PGXS may not be there yet, and has a target `check` of its own.
-AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
+# Several goals are one make after the other: side by side, `clean` would remove what `all` builds. The goals of dev.mk do
+# without PGXS, which may not be there yet, and which has a `check` of its own.
+ifneq ($(word 2,$(MAKECMDGOALS))$(filter $(dev_goals),$(MAKECMDGOALS)),)
 
-.PHONY: demo check check-matrix check-assert check-valgrind soak bench fuzz installed
-demo: installed
-	@test/lib/unprivileged test/lib/with-cluster demo/run
-
-check: installed
-	@test/lib/unprivileged test/run
-
-# The same experiments at length, about an hour.
-soak: installed
-	@test/lib/install-dependencies sqlsmith
-	@test/lib/unprivileged test/soak
-
-# On every version of PostgreSQL that is supported, with both compilers.
-check-matrix:
-	@$(AS_ROOT) test/check-matrix
-
-# In a server that was built to notice faults: with its assertions and sanitizers, or under valgrind.
-check-assert check-valgrind:
-	@$(AS_ROOT) test/$@
-
-# ROUNDS, SECONDS_PER_RUN and CASES may be set, see bench/run, and HUGE_PAGES=off. A run of all cases renews docs/performance.*.
-bench: installed
-	@test/lib/install-dependencies redis-tools valgrind
-	@$(AS_ROOT) $(MAKE) --no-print-directory -s -C bench/floor install
-	@mkdir -p build
-	@KEYPOOL_CLUSTER_CONF="$$(cat bench/postgresql.conf)" \
-		bench/with-huge-pages test/lib/unprivileged test/lib/with-cluster bench/run >build/bench.json
-	@bench/report build/bench.json $(if $(CASES),,docs)
-
-# A long run: each fuzzer FUZZ_RUNS times.
-FUZZ_RUNS ?= 20000000
-fuzz:
-	@test/lib/install-dependencies
-	@test/fuzz/run $(FUZZ_RUNS)
-
-installed:
-	@test/lib/install-dependencies
-	@echo "== Building and installing keypool"
-	@$(MAKE) --no-print-directory -s all
-	@$(AS_ROOT) $(MAKE) --no-print-directory -s install
+.NOTPARALLEL:
+.PHONY: $(MAKECMDGOALS)
+$(sort $(filter $(dev_goals),$(MAKECMDGOALS))):
+	@$(MAKE) --no-print-directory -C $(here) -f dev.mk $@
+$(sort $(filter-out $(dev_goals),$(MAKECMDGOALS))):
+	@$(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) $@
 
 else
 
 EXTENSION = keypool
-EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" keypool.control)
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(srcdir)/keypool.control)
 MODULE_big = keypool
 OBJS = \
 	src/core/base64.o \
@@ -109,8 +76,14 @@ DATA = sql/keypool--0.1.0.sql sql/keypool--0.1.0--0.2.0.sql
 DATA_built = sql/keypool--$(EXTVERSION).sql
 EXTRA_CLEAN = $(DATA_built) $(OBJS:.o=.d)
 
-# For `make installcheck` on a running server, whose keypool.master_key_file must be set.
-REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/keypool%,$(wildcard sql/*.sql)))
+# For `make installcheck` on a running server in which keypool is installed and keypool.master_key_file is set.
+REGRESS = $(filter-out keypool%,$(basename $(notdir $(wildcard $(srcdir)/sql/*.sql))))
+REGRESS_OPTS = --load-extension=pgcrypto --load-extension=keypool
+# Whatever the server's own are.
+ENCODING = UTF8
+NO_LOCALE = 1
+ISOLATION = $(basename $(notdir $(wildcard $(srcdir)/test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 PG_CPPFLAGS = -I$(srcdir)/src
 # PostgreSQL's macros do in C what C++20 frowns at.
@@ -129,7 +102,17 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 override COMPILER = $(CXX) $(CXXFLAGS)
 include $(PGXS)
 
-sql/keypool--$(EXTVERSION).sql: sql/keypool.sql
+# In a build elsewhere only sources are looked for here: what is built here is no part of it.
+override VPATH :=
+vpath %.cpp $(srcdir)
+vpath %.control $(srcdir)
+
+built_folders := $(sort $(dir $(OBJS) $(DATA_built)))
+$(OBJS) $(DATA_built): | $(built_folders)
+$(built_folders):
+	mkdir -p $@
+
+sql/keypool--$(EXTVERSION).sql: $(srcdir)/sql/keypool.sql
 	cp $< $@
 
 -include $(OBJS:.o=.d)

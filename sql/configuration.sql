@@ -1,4 +1,5 @@
 -- Keys are ordinary data: added, changed and removed in transactions, sealed on the way in.
+SELECT 'enc:v1:' || master_key_id || ':' AS sealed_by FROM keypool_keyring() WHERE is_primary \gset
 SELECT keypool_add_key('conf', 'one', 'sk-marker-one', 5, 10, 1000) AS one \gset
 SELECT keypool_add_key(provider => 'conf', key_label => NULL, key_value => 'sk-marker-two') AS two \gset
 INSERT INTO keypool.provider_keys (provider_id, key_value, priority) VALUES ('conf', 'sk-marker-three', 1) RETURNING id AS three \gset
@@ -9,13 +10,13 @@ SELECT DISTINCT substr(replace(id::text, '-', ''), 1, 8) = encode(substr(sha256(
 FROM keypool_list_keys('conf');
 
 -- Sealed: by the function, and by the trigger for plain statements. Never the same twice.
-SELECT count(*) AS keys, bool_and(key_value ~ '^enc:v1:primary:[A-Za-z0-9+/]+=*$') AS sealed, count(DISTINCT key_value) AS different
+SELECT count(*) AS keys, bool_and(key_value ~ ('^' || :'sealed_by' || '[A-Za-z0-9+/]+=*$')) AS sealed, count(DISTINCT key_value) AS different
 FROM keypool.provider_keys WHERE provider_id = 'conf';
 SELECT key_label, key_value FROM keypool_select('conf');
 UPDATE keypool.provider_keys SET key_value = 'sk-marker-changed' WHERE id = :'three';
 UPDATE keypool.provider_keys SET priority = -1 WHERE id = :'three';
 SELECT key_value FROM keypool_select('conf');
-SELECT key_value LIKE 'enc:v1:primary:%' AS sealed FROM keypool.provider_keys WHERE id = :'three';
+SELECT starts_with(key_value, :'sealed_by') AS sealed FROM keypool.provider_keys WHERE id = :'three';
 COPY keypool.provider_keys (provider_id, key_label, key_value, priority) FROM stdin;
 conf	copied	sk-marker-copied	-2
 \.
@@ -26,7 +27,7 @@ SET session_replication_role = replica;
 INSERT INTO keypool.provider_keys (provider_id, key_label, key_value, priority) VALUES ('conf', 'replica', 'sk-marker-replica', -3);
 RESET session_replication_role;
 SELECT key_label, key_value FROM keypool_select('conf');
-SELECT bool_and(key_value LIKE 'enc:v1:primary:%') AS sealed FROM keypool.provider_keys WHERE provider_id = 'conf';
+SELECT bool_and(starts_with(key_value, :'sealed_by')) AS sealed FROM keypool.provider_keys WHERE provider_id = 'conf';
 
 -- The writer sees its own uncommitted change, and not after it was undone.
 BEGIN;
@@ -81,7 +82,7 @@ SELECT key_label, is_active FROM keypool_list_keys('moved') ORDER BY key_label;
 
 -- What only claims to be encrypted is no secret in clear, and no key either.
 INSERT INTO keypool.provider_keys (provider_id, key_label, key_value) VALUES ('moved', 'claims', 'enc:sk-marker-claims');
-SELECT key_value LIKE 'enc:v1:primary:%' AS sealed FROM keypool.provider_keys WHERE key_label = 'claims';
+SELECT starts_with(key_value, :'sealed_by') AS sealed FROM keypool.provider_keys WHERE key_label = 'claims';
 SET client_min_messages = error;
 SELECT healed, failed FROM keypool_heal();
 RESET client_min_messages;

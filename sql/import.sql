@@ -1,4 +1,5 @@
 -- A database that the service before left behind moves over in one statement, with nothing lost.
+SELECT 'enc:v1:' || master_key_id || ':' AS sealed_by FROM keypool_keyring() WHERE is_primary \gset
 SET keypool.test_now = '2026-01-01 12:00:30+00';
 SET timezone = 'UTC';
 CREATE SCHEMA original;
@@ -30,7 +31,7 @@ SELECT key_label, priority, max_rpm, max_tpm, is_active, last_429_at, cooldown_u
 FROM keypool_list_keys('import');
 SELECT key_label, created_at, updated_at FROM keypool_list_keys('import') WHERE key_label IN ('used', 'fresh');
 SELECT key_label, inactive_until FROM keypool.provider_keys WHERE NOT is_active ORDER BY id;
-SELECT key_label, key_value LIKE 'enc:v1:primary:%' AS sealed FROM keypool.provider_keys ORDER BY id;
+SELECT key_label, starts_with(key_value, :'sealed_by') AS sealed FROM keypool.provider_keys ORDER BY id;
 SELECT window_minute, request_count, token_count FROM keypool_usage('00000000-0000-4000-8000-000000000001');
 
 -- What was used in the last minute counts against the limits: 3 of 4 requests.
