@@ -32,6 +32,7 @@ OBJS = \
 	src/core/redaction.o \
 	src/core/registers.o \
 	src/core/selection_order.o \
+	src/core/state_edit.o \
 	src/core/status.o \
 	src/core/window.o \
 	src/pg/arguments.o \

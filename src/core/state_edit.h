@@ -4,24 +4,28 @@
 // states would take longer than all else that is done to record a request.
 #pragma once
 
+#include <bit>
+#include <iterator>
 #include <type_traits>
 
 #include "core/key_state.h"
 
 namespace keypool {
 
-// Bytes of a state, from `offset` on.
-struct ChangedBytes {
-  uint16_t offset;
-  uint16_t length;
-};
+// What an edit changed of a page, in the form of PostgreSQL's generic WAL: pieces of two bytes of offset in the page,
+// two bytes of length, and the bytes that are there now.
+struct PageDelta {
+  static constexpr int kHeaderSize = 4;
+  static constexpr int kMergedGap = kHeaderSize;  // bytes that did not change: more of them part two pieces
 
-inline constexpr int kMaxChanges = 32;  // more than any function of window.h makes
+  uint16_t size;
+  char bytes[sizeof(KeyState) + kHeaderSize];  // a gap is longer than the header that it costs
+};
 
 // One edit. The state outlives it.
 class StateEdit {
  public:
-  explicit StateEdit(KeyState *state) noexcept : state_(state) {}
+  explicit StateEdit(KeyState *state) noexcept;
   StateEdit(const StateEdit &) = delete;
   StateEdit &operator=(const StateEdit &) = delete;
 
@@ -33,36 +37,42 @@ class StateEdit {
   void Set(const Field &field, std::type_identity_t<Field> value) noexcept {
     static_assert(std::is_integral_v<Field>);  // what is not equal has a byte that is not
     if (field == value) return;
-    Note(reinterpret_cast<const unsigned char *>(&field), reinterpret_cast<const unsigned char *>(&value),
-         sizeof(Field));
+    using Bits = std::make_unsigned_t<Field>;
+    uint64_t difference = static_cast<Bits>(static_cast<Bits>(field) ^ static_cast<Bits>(value));
+    if constexpr (std::endian::native == std::endian::big)
+      difference = __builtin_bswap64(difference) >> (64 - 8 * sizeof(Field));
+    Note(reinterpret_cast<const char *>(&field) - reinterpret_cast<const char *>(state_), difference);
     const_cast<Field &>(field) = value;  // it lies in *state_
   }
 
-  // What was changed: so many pieces, in the order of the changes. One that was changed twice may be there twice. After
-  // more than kMaxChanges there is one piece, which is the whole state.
-  int count() const { return count_; }
-  const ChangedBytes &change(int number) const { return changes_[number]; }
+  // Whether anything was changed, even if it was changed back.
+  bool changed() const { return changed_; }
+
+  // What differs from the state before, byte for byte as PostgreSQL would find it by comparing the page before and
+  // after. The state begins at `offset` of its page.
+  void WriteDelta(uint16_t offset, PageDelta *delta) const noexcept;
 
  private:
-  // Notes the bytes of a field from the first that changes to the last.
-  void Note(const unsigned char *was, const unsigned char *is, uint16_t size) noexcept {
-    uint16_t first = 0;
-    while (was[first] == is[first]) ++first;
-    while (was[size - 1] == is[size - 1]) --size;
-    auto offset = static_cast<uint16_t>(was - reinterpret_cast<const unsigned char *>(state_));
-    if (count_ == kMaxChanges) whole_ = true;
-    if (whole_) {
-      changes_[0] = {0, sizeof(KeyState)};
-      count_ = 1;
+  static constexpr size_t kWords = sizeof(KeyState) / sizeof(uint64_t);
+  static_assert(sizeof(KeyState) % sizeof(uint64_t) == 0);
+
+  // Notes which bits of a field change. No field lies in two words.
+  void Note(size_t offset, uint64_t difference) noexcept {
+    size_t word = offset / 8;
+    uint64_t bit = uint64_t{1} << (word % 64);
+    if ((noted_[word / 64] & bit) != 0) {
+      difference_[word] ^= difference << (offset % 8 * 8);
     } else {
-      changes_[count_++] = {static_cast<uint16_t>(offset + first), static_cast<uint16_t>(size - first)};
+      difference_[word] = difference << (offset % 8 * 8);
+      noted_[word / 64] |= bit;
     }
+    changed_ = true;
   }
 
   KeyState *state_;
-  int count_ = 0;
-  bool whole_ = false;
-  ChangedBytes changes_[kMaxChanges];
+  bool changed_ = false;
+  uint64_t noted_[(kWords + 63) / 64] = {};  // a bit a word: whether it has a difference
+  uint64_t difference_[kWords];              // the byte of the lowest address is that of the lowest bits
 };
 
 }  // namespace keypool

@@ -7,6 +7,9 @@ extern "C" {
 #include "utils/syscache.h"
 }
 
+#include "pg/relations.h"
+#include "pg/settings.h"
+
 static ProviderChanges coming;  // also changed in the middle of a scan
 static ProviderChanges taken;
 
@@ -25,6 +28,11 @@ static Datum object_number(std::string_view provider) {
 }
 
 void tell_provider_change(std::string_view provider) {
+  if (!server_is_tested()) {
+    CacheInvalidateRelcacheByRelid(relations().provider_keys);
+    (void)GetCurrentCommandId(true);
+    return;
+  }
   Relation sequences = table_open(SequenceRelationId, AccessShareLock);
   Datum values[Natts_pg_sequence] = {};
   bool nulls[Natts_pg_sequence] = {};

@@ -6,7 +6,8 @@
 // object of pg_sequence whose number is a hash of its name. Should a sequence have that number, it is merely looked up
 // anew; should two providers share a hash, both are.
 //
-// (The alternative, to invalidate the table of keys, drops all that every session knows of all providers.)
+// (The alternative, to invalidate the table of keys, drops all that every session knows of all providers. It is what a
+// server does that keypool is not tested with.)
 #pragma once
 
 #include "pg/postgres_api.h"

@@ -12,6 +12,7 @@ char *keypool_master_key_command = nullptr;
 char *keypool_master_key_file = nullptr;
 char *keypool_pgp_secret_key_file = nullptr;
 keypool::TimeUs keypool_test_now = 0;
+bool keypool_test_untested_server = false;
 
 static char *test_now_text = nullptr;
 
@@ -76,5 +77,9 @@ void settings_init(void) {
   DefineCustomStringVariable("keypool.test_now", "Time that keypool takes for now, for tests.",
                              "Empty means the server's clock.", &test_now_text, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
                              check_test_now, assign_test_now, nullptr);
+  DefineCustomBoolVariable("keypool.test_untested_server",
+                           "Acts as in a version of the server that keypool is not tested with, for tests.",
+                           "Slower, with the same results.", &keypool_test_untested_server, false, PGC_SUSET,
+                           GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("keypool");
 }

@@ -2,48 +2,57 @@
 #include "pg/state_log.h"
 
 extern "C" {
+#include "access/generic_xlog.h"
 #include "access/rmgr.h"
 #include "access/xloginsert.h"
 }
 
-using keypool::ChangedBytes;
+#include "pg/settings.h"
+
 using keypool::KeyState;
 
-// Where a piece lies in its page, as the record has it.
-struct PieceHeader {
-  OffsetNumber offset;
-  OffsetNumber length;
-};
-
-// The pieces of a record, one behind the other.
-struct Pieces {
-  int size;
-  char bytes[sizeof(KeyState) + keypool::kMaxChanges * sizeof(PieceHeader)];
-};
-
-static void add_piece(Pieces *pieces, const PieceHeader &header, const char *changed) {
-  memcpy(pieces->bytes + pieces->size, &header, sizeof(header));
-  memcpy(pieces->bytes + pieces->size + sizeof(header), changed, header.length);
-  pieces->size += static_cast<int>(sizeof(header)) + header.length;
+static OffsetNumber offset_in_page(Page page, const KeyState *state) {
+  return static_cast<OffsetNumber>(reinterpret_cast<const char *>(state) - static_cast<const char *>(page));
 }
 
-void state_log_edit(Relation relation, Buffer buffer, const keypool::StateEdit &edit) {
-  if (edit.count() == 0) return;
+// What GenericXLogFinish() does, where the page is changed already.
+static void log_edit(Relation relation, Buffer buffer, const keypool::StateEdit &edit) {
   MarkBufferDirty(buffer);
   if (!RelationNeedsWAL(relation)) return;
   Page page = BufferGetPage(buffer);
-  auto *state = reinterpret_cast<const char *>(&edit.state());
-  auto state_offset = static_cast<OffsetNumber>(state - static_cast<const char *>(page));
-  Pieces pieces;
-  pieces.size = 0;
-  for (int i = 0; i < edit.count(); ++i) {
-    const ChangedBytes &change = edit.change(i);
-    auto offset = static_cast<OffsetNumber>(state_offset + change.offset);
-    add_piece(&pieces, {offset, change.length}, state + change.offset);
-  }
+  keypool::PageDelta delta;
+  edit.WriteDelta(offset_in_page(page, &edit.state()), &delta);
   XLogBeginInsert();
   XLogRegisterBuffer(0, buffer, REGBUF_STANDARD);
-  XLogRegisterBufData(0, pieces.bytes, pieces.size);
+  XLogRegisterBufData(0, delta.bytes, delta.size);
   XLogRecPtr end = XLogInsert(RM_GENERIC_ID, 0);
   PageSetLSN(page, end);  // in PostgreSQL 15 a macro that evaluates it twice
+}
+
+StateLog state_log_begin(Relation relation) {
+  return {relation, server_is_tested() ? nullptr : GenericXLogStart(relation)};
+}
+
+void state_log_abandon(const StateLog &log) {
+  if (log.generic != nullptr) GenericXLogAbort(log.generic);
+}
+
+KeyState *state_log_start(const StateLog &log, Buffer buffer, KeyState *state) {
+  if (log.generic == nullptr) {
+    START_CRIT_SECTION();
+    return state;
+  }
+  Page copy = GenericXLogRegisterBuffer(log.generic, buffer, 0);
+  return reinterpret_cast<KeyState *>(static_cast<char *>(copy) + offset_in_page(BufferGetPage(buffer), state));
+}
+
+void state_log_finish(const StateLog &log, Buffer buffer, const keypool::StateEdit &edit) {
+  if (log.generic == nullptr) {
+    if (edit.changed()) log_edit(log.relation, buffer, edit);
+    END_CRIT_SECTION();
+  } else if (edit.changed()) {
+    GenericXLogFinish(log.generic);
+  } else {
+    GenericXLogAbort(log.generic);
+  }
 }

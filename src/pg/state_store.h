@@ -54,8 +54,8 @@ enum class StateChange { kDone, kRefused, kGone };
 
 // Changes a row, both halves, and logs it. While synchronous_commit is not off the transaction gets an id, so that its
 // COMMIT waits for the flush, as after nextval(). `change` is called once with an edit of the state, under the lock, in
-// a critical section, where an error ends the server; it returns false if it refuses, and has then changed nothing.
-// kGone: the address no longer holds this key.
+// a critical section, where an error ends the server (see state_log_start); it returns false if it refuses, and has
+// then changed nothing. kGone: the address no longer holds this key.
 template <typename Change>
 StateChange state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key,
                                Change change);
@@ -64,13 +64,15 @@ template <typename Change>
 StateChange state_store_change(Relation relation, const ItemPointerData &address, const keypool::KeyId &key,
                                Change change) {
   if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF) GetTopTransactionId();
+  StateLog log = state_log_begin(relation);
   LockedState locked = state_store_lock(relation, address, key, BUFFER_LOCK_EXCLUSIVE);
-  if (locked.state == nullptr) return StateChange::kGone;
-  START_CRIT_SECTION();
-  keypool::StateEdit edit(locked.state);
+  if (locked.state == nullptr) {
+    state_log_abandon(log);
+    return StateChange::kGone;
+  }
+  keypool::StateEdit edit(state_log_start(log, locked.buffer, locked.state));
   bool done = change(&edit);
-  state_log_edit(relation, locked.buffer, edit);
-  END_CRIT_SECTION();
+  state_log_finish(log, locked.buffer, edit);
   state_store_unlock(locked, false);
   return done ? StateChange::kDone : StateChange::kRefused;
 }
