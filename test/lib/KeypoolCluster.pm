@@ -13,8 +13,8 @@ use PostgreSQL::Test::Utils;
 use Test::More ();
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_cluster keyring_of new_master_key write_keyring open_session failure_of crash children_of
-  files_with load_command begin_load end_load rounds experiment);
+our @EXPORT = qw(new_cluster keyring_of new_master_key write_keyring no_checksums open_session failure_of crash
+  children_of files_with load_command begin_load end_load rounds experiment);
 
 # A node named $name, started, with a keyring of one master key "primary" and the extension in the database postgres.
 # $param{conf} is added to postgresql.conf, $param{init} goes to init(). With $param{stopped} it is not started.
@@ -30,6 +30,12 @@ sub new_cluster {
     $node->start;
     $node->safe_psql('postgres', 'CREATE EXTENSION keypool CASCADE');
     return $node;
+}
+
+# What initdb is told so that a node has no checksums: from PostgreSQL 18 on it makes them unless it is told.
+sub no_checksums {
+    my ($version) = run_command([ 'initdb', '--version' ]);
+    return $version =~ /PostgreSQL\) (\d+)/ && $1 >= 18 ? ('--no-data-checksums') : ();
 }
 
 # The path of a node's keyring: outside of its data directory.
