@@ -8,6 +8,10 @@
 //
 // (The alternative, to invalidate the table of keys, drops all that every session knows of all providers. It is what a
 // server does that keypool is not tested with.)
+//
+// Messages are never merged, and each is 16 bytes of the COMMIT record: so a provider is announced once in each
+// subtransaction that changes it, which is what its rollback undoes. Later commands of that subtransaction only note
+// the change for their own session, which takes it in when the next command begins.
 #pragma once
 
 #include "pg/postgres_api.h"
@@ -18,6 +22,13 @@ void provider_changes_init(void);
 
 // Announces a change of this transaction to all sessions, this one included.
 void tell_provider_change(std::string_view provider);
+
+// The same for a change of states without their keys, which may be any provider's: to others it changes
+// relations_version.
+void tell_states_change(Relation key_state);
+
+// Behaves as if such a change had been announced, in this session only.
+void assume_provider_change(uint32 hash);
 
 // What announcements name the provider by.
 uint32 provider_change_hash(std::string_view provider);
