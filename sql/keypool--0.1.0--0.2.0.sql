@@ -4,11 +4,15 @@
 ALTER TABLE keypool.provider_keys ADD CONSTRAINT provider_id_length
 	CHECK (pg_catalog.octet_length(provider_id) OPERATOR(pg_catalog.<=) 255);
 ALTER TABLE keypool.grants REPLICA IDENTITY FULL;
+-- Nothing, unless default_table_access_method was another one when 0.1.0 was made.
+ALTER TABLE keypool.provider_keys SET ACCESS METHOD heap;
+ALTER TABLE keypool.key_state SET ACCESS METHOD heap;
+ALTER TABLE keypool.grants SET ACCESS METHOD heap;
 
 CREATE TABLE keypool.freed_keys (
 	slot integer NOT NULL,
 	ring bytea NOT NULL
-);
+) USING heap;
 ALTER TABLE keypool.freed_keys ALTER COLUMN ring SET STORAGE PLAIN;
 INSERT INTO keypool.freed_keys
 	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8008), 'hex') FROM pg_catalog.generate_series(0, 7) slot;
@@ -32,9 +36,13 @@ DROP TRIGGER after_grant_change ON keypool.grants;
 DROP TRIGGER before_key_change ON keypool.provider_keys;
 CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_key_change();
+DROP TRIGGER before_state_insert ON keypool.key_state;
+CREATE TRIGGER before_state_insert BEFORE INSERT ON keypool.key_state
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_state_change();
+CREATE TRIGGER before_state_statement BEFORE INSERT OR DELETE ON keypool.key_state
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.before_state_change();
 CREATE TRIGGER after_state_statement AFTER INSERT OR DELETE ON keypool.key_state
-	FOR EACH STATEMENT WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
-	EXECUTE FUNCTION keypool.tell_sessions();
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
 CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_grant_change();
 CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.grants
@@ -42,11 +50,16 @@ CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.gr
 CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
+ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_insert;
+ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_statement;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER after_state_statement;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
 COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret, and tells every session that a change begins';
+COMMENT ON FUNCTION keypool.before_state_change() IS 'locks the keys before any state, lets a restored state replace the fresh one, and refuses UPDATE';
+COMMENT ON TRIGGER before_state_insert ON keypool.key_state IS 'lets a restored state replace the fresh one';
+COMMENT ON TRIGGER before_state_statement ON keypool.key_state IS 'locks the keys before any state';
 COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every session of the change';
 COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';
 COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';

@@ -46,7 +46,7 @@ CREATE TABLE keypool.provider_keys (
 	inactive_until timestamptz,
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
-);
+) USING heap;
 CREATE INDEX provider_keys_order ON keypool.provider_keys (provider_id, priority, id);
 REVOKE ALL ON TABLE keypool.provider_keys FROM PUBLIC;
 
@@ -66,7 +66,7 @@ COMMENT ON COLUMN keypool.provider_keys.updated_at IS 'when its configuration wa
 CREATE TABLE keypool.key_state (
 	key_id uuid CONSTRAINT key_state_pkey PRIMARY KEY,
 	state keypool.state NOT NULL
-);
+) USING heap;
 REVOKE ALL ON TABLE keypool.key_state FROM PUBLIC;
 
 COMMENT ON TABLE keypool.key_state IS 'one row a key, changed in place by the functions; read it with keypool_list_keys() and keypool_usage()';
@@ -76,7 +76,7 @@ COMMENT ON COLUMN keypool.key_state.state IS 'the counters';
 CREATE TABLE keypool.freed_keys (
 	slot integer NOT NULL,
 	ring bytea NOT NULL
-);
+) USING heap;
 ALTER TABLE keypool.freed_keys ALTER COLUMN ring SET STORAGE PLAIN;
 INSERT INTO keypool.freed_keys
 	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8008), 'hex') FROM pg_catalog.generate_series(0, 7) slot;
@@ -92,7 +92,7 @@ CREATE TABLE keypool.grants (
 		CONSTRAINT known_rights CHECK (rights OPERATOR(pg_catalog.=) ANY (ARRAY['app', 'monitor', 'operator'])),
 	provider_id text COLLATE pg_catalog."C",
 	CONSTRAINT grants_key UNIQUE NULLS NOT DISTINCT (role, rights, provider_id)
-);
+) USING heap;
 ALTER TABLE keypool.grants REPLICA IDENTITY FULL;
 REVOKE ALL ON TABLE keypool.grants FROM PUBLIC;
 
@@ -124,7 +124,7 @@ REVOKE ALL ON FUNCTION keypool.after_key_change() FROM PUBLIC;
 
 CREATE FUNCTION keypool.before_state_change() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_state_change';
-COMMENT ON FUNCTION keypool.before_state_change() IS 'lets a restored state replace the fresh one, and refuses UPDATE';
+COMMENT ON FUNCTION keypool.before_state_change() IS 'locks the keys before any state, lets a restored state replace the fresh one, and refuses UPDATE';
 REVOKE ALL ON FUNCTION keypool.before_state_change() FROM PUBLIC;
 
 CREATE FUNCTION keypool.after_grant_change() RETURNS trigger
@@ -149,13 +149,13 @@ CREATE TRIGGER after_key_change AFTER INSERT OR UPDATE OR DELETE ON keypool.prov
 CREATE TRIGGER after_key_truncate AFTER TRUNCATE ON keypool.provider_keys
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_key_change();
 CREATE TRIGGER before_state_insert BEFORE INSERT ON keypool.key_state
-	FOR EACH ROW WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
-	EXECUTE FUNCTION keypool.before_state_change();
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_state_change();
+CREATE TRIGGER before_state_statement BEFORE INSERT OR DELETE ON keypool.key_state
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.before_state_change();
 CREATE TRIGGER before_state_update BEFORE UPDATE ON keypool.key_state
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_state_change();
 CREATE TRIGGER after_state_statement AFTER INSERT OR DELETE ON keypool.key_state
-	FOR EACH STATEMENT WHEN (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 0)
-	EXECUTE FUNCTION keypool.tell_sessions();
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
 CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.grants
 	FOR EACH ROW EXECUTE FUNCTION keypool.after_grant_change();
 CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
@@ -169,6 +169,7 @@ ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_truncate;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_insert;
+ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_statement;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_update;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER after_state_statement;
 COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every session of the change';
@@ -179,6 +180,7 @@ COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the
 COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
 COMMENT ON TRIGGER after_grant_truncate ON keypool.grants IS 'tells every session of the change';
 COMMENT ON TRIGGER before_state_insert ON keypool.key_state IS 'lets a restored state replace the fresh one';
+COMMENT ON TRIGGER before_state_statement ON keypool.key_state IS 'locks the keys before any state';
 COMMENT ON TRIGGER before_state_update ON keypool.key_state IS 'refuses UPDATE: states are changed in place';
 
 --

@@ -70,6 +70,7 @@ static bool pin_ring(FreedKeys *ring, int32 slot) {
 FreedKeys freed_keys_open(uint32 provider_hash, LOCKMODE mode) {
   if (!OidIsValid(relations().freed_keys)) return {};
   FreedKeys ring = {table_open(relations().freed_keys, mode), mode, InvalidBuffer, InvalidOffsetNumber};
+  check_is_heap(ring.relation);
   int32 slot = static_cast<int32>(provider_hash % kRings);
   if (pin_ring(&ring, slot)) return ring;
   uint64 version = relations_version();

@@ -60,11 +60,12 @@ Oid relations_owner(void) {
   return owner;
 }
 
+// A type that is not valid stands for any.
 static void check_columns(TupleDesc columns, const char *table, const Oid *types, int count) {
   bool same = columns->natts == count;
   for (int i = 0; same && i < count; ++i) {
     Form_pg_attribute column = TupleDescAttr(columns, i);
-    same = !column->attisdropped && column->atttypid == types[i];
+    same = !column->attisdropped && (column->atttypid == types[i] || !OidIsValid(types[i]));
   }
   if (!same)
     ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -86,6 +87,18 @@ void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsCo
   static_assert(lengthof(kTypes) == kGrantsColumns);
   check_columns(columns, "grants", kTypes, kGrantsColumns);
   heap_deform_tuple(row, columns, values, nulls);
+}
+
+void check_key_state_columns(TupleDesc columns) {
+  static const Oid kTypes[] = {UUIDOID, InvalidOid};  // the second is keypool's own
+  check_columns(columns, "key_state", kTypes, lengthof(kTypes));
+}
+
+void check_is_heap(Relation relation) {
+  if (relation->rd_tableam == GetHeapamTableAmRoutine()) return;
+  ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+          errmsg("keypool.%s does not have the access method heap", RelationGetRelationName(relation)),
+          errhint("Undo the ALTER TABLE ... SET ACCESS METHOD."));
 }
 
 uint64 relations_version(void) {

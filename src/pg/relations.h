@@ -34,6 +34,12 @@ void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kK
                             bool (&nulls)[kKeysColumns]);
 void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]);
 
+// Raises likewise for keypool.key_state.
+void check_key_state_columns(TupleDesc columns);
+
+// Raises 42809 if a table's pages are not a heap's, as which keypool reads them.
+void check_is_heap(Relation relation);
+
 struct KeypoolRelations {
   Oid provider_keys;
   Oid provider_keys_by_id;     // its primary key

@@ -2,7 +2,7 @@
 //
 // A row is fixed in width, so its state is changed where it lies, under the content lock of its buffer, as a sequence's
 // row is. A row is named by its address, which holds until the table is rewritten (relations_version tells), and is
-// accepted only if the key's id is in it.
+// accepted only if the key's id is in it, and no transaction that has committed, nor this one, has deleted it.
 //
 // Rules: one row locked at a time; nothing between lock and unlock raises, allocates, or takes another lock but that of
 // a ring (freed_keys.h); the table is locked (state_store_open) before and unlocked after, so that a rewrite cannot
@@ -23,6 +23,11 @@ struct LockedState {
 
 Relation state_store_open(LOCKMODE mode);
 void state_store_close(Relation relation, LOCKMODE mode);
+
+// Gives a key a fresh state if it has none, or takes its state away, as part of this transaction. No trigger fires:
+// those of the table are for statements of users.
+void state_store_add(const keypool::KeyId &key);
+void state_store_remove(const keypool::KeyId &key);
 
 // Finds rows by their keys, as a snapshot sees them: any number between begin and end, since to begin takes longer than
 // to find one. False if there is none.

@@ -14,6 +14,7 @@
 #include "pg/report.h"
 #include "pg/rights.h"
 #include "pg/secrets.h"
+#include "pg/state_store.h"
 #include "pg/statement_hiding.h"
 
 // What a trigger function was called for. Raises if that is not what the install script made it for: whoever may
@@ -149,34 +150,31 @@ Datum keypool_after_key_change(PG_FUNCTION_ARGS) {
   }
   NewRow row;
   read_row(trigger->tg_trigtuple, RelationGetDescr(trigger->tg_relation), &row);
-  QueryArguments arguments;
-  arguments.Add(UUIDOID, row.value(kKeysId));
-  if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-    owner_execute("INSERT INTO keypool.key_state (key_id, state) VALUES ($1, '1') ON CONFLICT (key_id) DO NOTHING",
-                  arguments);
-  else if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
-    owner_execute("DELETE FROM keypool.key_state WHERE key_id OPERATOR(pg_catalog.=) $1", arguments);
+  keypool::KeyId id = key_id_from_datum(row.value(kKeysId));
+  if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) state_store_add(id);
+  if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) state_store_remove(id);
   tell_provider_change(row.provider());
   return PointerGetDatum(nullptr);
 }
 
-// BEFORE INSERT OR UPDATE ON keypool.key_state FOR EACH ROW, when a statement of a user does it and not the trigger
-// above: a state that is restored replaces the fresh one that came with its key. A load of keys beside it (a parallel
-// restore) is waited for, so that the two cannot both make the row.
+// BEFORE INSERT OR DELETE ON keypool.key_state FOR EACH STATEMENT: locks the keys before any state, as all else does. A
+// load of keys beside it (a parallel restore) is waited for, so that the two cannot both make a row, and so is a
+// deletion of keys, so that it does not wait for a state while keypool_heal() waits for it.
+//
+// BEFORE INSERT OR UPDATE FOR EACH ROW: a state that is restored replaces the fresh one that came with its key.
 PG_FUNCTION_INFO_V1(keypool_before_state_change);
 Datum keypool_before_state_change(PG_FUNCTION_ARGS) {
-  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_state_change", {relations().key_state},
-                                      TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
+  TriggerData *trigger =
+      trigger_data(fcinfo, "keypool.before_state_change", {relations().key_state}, TRIGGER_EVENT_BEFORE);
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
     ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
             errmsg("keypool.key_state cannot be updated: it is changed in place by keypool's functions"));
   LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
+  if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event)) return PointerGetDatum(nullptr);
   bool is_null;
   Datum key = heap_getattr(trigger->tg_trigtuple, kStateKeyId, RelationGetDescr(trigger->tg_relation), &is_null);
-  QueryArguments arguments;
-  arguments.Add(UUIDOID, key, is_null);
-  owner_execute("DELETE FROM keypool.key_state WHERE key_id OPERATOR(pg_catalog.=) $1", arguments);
-  CacheInvalidateRelcache(trigger->tg_relation);
+  if (!is_null) state_store_remove(key_id_from_datum(key));
+  tell_states_change(trigger->tg_relation);
   return PointerGetDatum(trigger->tg_trigtuple);
 }
 
@@ -187,10 +185,10 @@ Datum keypool_after_grant_change(PG_FUNCTION_ARGS) {
   return PointerGetDatum(nullptr);
 }
 
-// AFTER INSERT OR DELETE ON keypool.key_state FOR EACH STATEMENT, likewise
+// AFTER INSERT OR DELETE ON keypool.key_state FOR EACH STATEMENT
 PG_FUNCTION_INFO_V1(keypool_tell_sessions);
 Datum keypool_tell_sessions(PG_FUNCTION_ARGS) {
-  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.tell_sessions", {relations().key_state}, 0)->tg_relation);
+  tell_states_change(trigger_data(fcinfo, "keypool.tell_sessions", {relations().key_state}, 0)->tg_relation);
   return PointerGetDatum(nullptr);
 }
 

@@ -1,14 +1,16 @@
-# 013_wal.pl - a selection writes no WAL, a record a little, and neither leaves a dead row.
+# 013_wal.pl - a selection writes no WAL, a record a little, and neither leaves a dead row; a change is announced by one
+# message for each provider, however many keys it changes.
 
 use strict;
 use warnings FATAL => 'all';
 
+use File::Spec;
 use KeypoolCluster;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_cluster('wal', conf => "checkpoint_timeout = 1h\n");
+my $node = new_cluster('wal', conf => "checkpoint_timeout = 1h\nwal_level = replica\n");
 my $key = $node->safe_psql('postgres', q{SELECT keypool_add_key('p', 'a', 'sk-a')});
 
 # The bytes of WAL that 10,000 calls write, after as many that touch everything for the first time.
@@ -31,6 +33,35 @@ cmp_ok(wal_of(q{SELECT count(status) FROM generate_series(1, 10000) i, keypool_p
 my $bytes = wal_of("SELECT count(keypool_record('$key', i)) FROM generate_series(1, 10000) i");
 cmp_ok($bytes / 10000, '<', 200, 'a record writes less than 200 bytes') or diag($bytes / 10000);
 cmp_ok($bytes / 10000, '>', 20, 'and does write');
+
+# The COMMIT record holds the announcements, of 16 bytes each.
+sub commit_after {
+    my ($changes) = @_;
+    my $session = open_session($node);
+    is($session->failure("BEGIN; $changes"), '', 'changes succeed');
+    my $before = $session->ask('SELECT pg_current_wal_insert_lsn()');
+    $session->ask('COMMIT');
+    my $bytes = $session->ask("SELECT pg_current_wal_insert_lsn() - '$before'");
+    $session->close;
+    return $bytes;
+}
+my $copy = File::Spec->rel2abs($node->basedir . '/states.copy');
+for my $change (
+    q{SELECT count(keypool_add_key('many', i::text, 'sk-many')) FROM generate_series(1, 10000) i},
+    q{INSERT INTO keypool.provider_keys (provider_id, key_value) SELECT 'many', 'sk-many' FROM generate_series(1, 5000) i},
+    q{UPDATE keypool.provider_keys SET priority = 1; UPDATE keypool.provider_keys SET priority = 2},
+    q{SELECT count(keypool_toggle_key(id, false)) FROM keypool.provider_keys},
+    qq{COPY keypool.key_state TO '$copy'; DELETE FROM keypool.key_state; COPY keypool.key_state FROM '$copy'},
+    q{SELECT count(keypool_delete_key(id)) FROM keypool.provider_keys WHERE provider_id = 'many'},
+) {
+    cmp_ok(commit_after($change), '<', 1000, "the COMMIT record is small: $change");
+}
+# One for each subtransaction too, which may be rolled back by itself.
+my $in_parts = q{DO $$ BEGIN FOR i IN 1..100 LOOP BEGIN
+    PERFORM count(keypool_add_key('parts', j::text, 'sk-parts')) FROM generate_series(1, 20) j;
+    EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$};
+cmp_ok(commit_after($in_parts), '<', 100 * 20 + 1000, '100 subtransactions of 20 keys are 100 announcements');
+$node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE provider_id = 'parts'; VACUUM FULL keypool.key_state});
 
 # Many records.
 my $records = rounds(20_000, 1_000_000);

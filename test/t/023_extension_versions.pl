@@ -21,7 +21,7 @@ my $described = q{
          owned AS (SELECT c.* FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid)
     SELECT 'object', pg_describe_object(classid, objid, 0), obj_description(objid, (SELECT relname FROM pg_class c WHERE c.oid = classid)) FROM member
     UNION ALL SELECT 'function', pg_get_functiondef(p.oid), p.proacl::text FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-    UNION ALL SELECT 'relation', concat_ws(' ', relname, relkind, relreplident, relpersistence), relacl::text FROM owned
+    UNION ALL SELECT 'relation', concat_ws(' ', relname, relkind, relreplident, relpersistence, relam), relacl::text FROM owned
     UNION ALL SELECT 'column', concat_ws(' ', o.relname, attnum, attname, format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation),
         pg_get_expr(adbin, adrelid) || col_description(o.oid, attnum)
         FROM owned o JOIN pg_attribute a ON attrelid = o.oid AND attnum > 0 AND NOT attisdropped LEFT JOIN pg_attrdef ON adrelid = o.oid AND adnum = attnum
@@ -65,6 +65,19 @@ for my $version (@released) {
     is($open->ask(q{SELECT keypool_record(key_id, 5, lease) FROM open; SELECT total_tokens, window_requests, open_reservations FROM keypool_list_keys('p')}),
         "\n15|3|1", "$version: and its keys go on, in a session that was open too");
     $open->close;
+}
+# Pages are read as a heap's, whatever new tables are by default.
+for my $version (@released, $default) {
+    my $database = "elsewhere_$version" =~ tr/./_/r;
+    $node->safe_psql('postgres', "CREATE DATABASE $database");
+    $node->safe_psql($database, qq{
+        CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler;
+        SET default_table_access_method = other;
+        CREATE EXTENSION keypool VERSION '$version' CASCADE;
+        SELECT keypool_add_key('p', 'a', 'sk-a');
+        ALTER EXTENSION keypool UPDATE});
+    is($node->safe_psql($database, $described), $fresh, "$version: made where another access method is the default, its tables are heaps");
+    is($node->safe_psql($database, q{SELECT key_value FROM keypool_select('p')}), 'sk-a', "$version: and its keys go on");
 }
 experiment('update of the extension', scalar(@released) . ' released versions', '0 differences');
 $node->stop;
