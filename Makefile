@@ -45,6 +45,7 @@ OBJS = \
 	src/pg/key_access.o \
 	src/pg/key_admin.o \
 	src/pg/key_ids.o \
+	src/pg/key_lookup.o \
 	src/pg/keyring_view.o \
 	src/pg/listing.o \
 	src/pg/log_hiding.o \

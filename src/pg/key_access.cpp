@@ -1,16 +1,10 @@
 // key_access.cpp - reaching a key by its id, as far as the current user may.
 #include "pg/key_access.h"
 
-#include "pg/state_store.h"
-
 KeyReference key_access_open(const keypool::KeyId &id, Right right, LOCKMODE mode, Relation *state) {
   KeyReference found = pool_cache_open_key(id, mode, state);
-  rights_require(right, found.pool->provider);
+  rights_require(right, found.provider);
   return found;
 }
 
-void key_access_check(const keypool::KeyId &id, Right right) {
-  Relation state;
-  key_access_open(id, right, AccessShareLock, &state);
-  state_store_close(state, AccessShareLock);
-}
+void key_access_check(const keypool::KeyId &id, Right right) { rights_require(right, find_provider_of_key(id)); }

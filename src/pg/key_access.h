@@ -10,5 +10,5 @@
 // on its provider.
 KeyReference key_access_open(const keypool::KeyId &id, Right right, LOCKMODE mode, Relation *state);
 
-// Only raises.
+// Only raises. Reads one row, whatever the cache holds: for callers that change the key, and so drop its provider.
 void key_access_check(const keypool::KeyId &id, Right right);

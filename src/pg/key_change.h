@@ -47,7 +47,7 @@ StateChange with_ring_if_needed(const KeyReference &key, Step step) {
   bool needs_ring = false;
   StateChange result = step(ring, &needs_ring);
   if (!needs_ring) return result;
-  ring = freed_keys_open(key.pool->hash, RowExclusiveLock);
+  ring = freed_keys_open(key.hash, RowExclusiveLock);
   result = step(ring, &needs_ring);
   freed_keys_close(&ring);
   return result;
@@ -56,8 +56,8 @@ StateChange with_ring_if_needed(const KeyReference &key, Step step) {
 template <typename Change>
 StateChange key_change_recorded(Relation relation, const KeyReference &key, Change change) {
   return with_ring_if_needed(key, [&](const FreedKeys &ring, bool *needs_ring) {
-    return state_store_change(relation, key.key().address, key.id(), [&](keypool::StateEdit *edit) {
-      return change_and_tell(edit, key.id(), ring, needs_ring, change);
+    return state_store_change(relation, key.address, key.id, [&](keypool::StateEdit *edit) {
+      return change_and_tell(edit, key.id, ring, needs_ring, change);
     });
   });
 }
@@ -65,10 +65,10 @@ StateChange key_change_recorded(Relation relation, const KeyReference &key, Chan
 template <typename Change>
 StateChange key_change_reserved(Relation relation, const KeyReference &key, Change change) {
   return with_ring_if_needed(key, [&](const FreedKeys &ring, bool *needs_ring) {
-    LockedState locked = state_store_lock(relation, key.key().address, key.id(), BUFFER_LOCK_EXCLUSIVE);
+    LockedState locked = state_store_lock(relation, key.address, key.id, BUFFER_LOCK_EXCLUSIVE);
     if (locked.state == nullptr) return StateChange::kGone;
     keypool::StateEdit edit(locked.state);
-    bool changed = change_and_tell(&edit, key.id(), ring, needs_ring, change);
+    bool changed = change_and_tell(&edit, key.id, ring, needs_ring, change);
     state_store_unlock(locked, changed);
     return changed ? StateChange::kDone : StateChange::kRefused;
   });

@@ -164,7 +164,7 @@ static KeyState read_state(const KeyId &id) {
   for (int attempt = 0;; ++attempt) {
     Relation relation;
     KeyReference key = key_access_open(id, Right::kLook, AccessShareLock, &relation);
-    LockedState locked = state_store_lock(relation, key.key().address, id, BUFFER_LOCK_SHARE);
+    LockedState locked = state_store_lock(relation, key.address, id, BUFFER_LOCK_SHARE);
     KeyState copy;
     bool there = locked.state != nullptr;
     if (there) {
@@ -173,7 +173,7 @@ static KeyState read_state(const KeyId &id) {
     }
     state_store_close(relation, AccessShareLock);
     if (there) return copy;
-    pool_cache_retry(attempt);
+    pool_cache_retry(key.hash, attempt);
   }
 }
 

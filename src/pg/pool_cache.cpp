@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/provider_name.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
-#include "pg/door.h"
 #include "pg/provider_changes.h"
 #include "pg/relations.h"
 #include "pg/report.h"
@@ -34,6 +32,7 @@ static dlist_head pools_by_use;
 static Pool *last_pool;            // that was asked for; most calls of a process ask for the same
 static uint64 cached_version = 0;  // relations_version that the cache is of; 0: it is of no use
 static bool outgrown = false;      // the tables, which never shrink, take more than they should
+static uint8 misses[64];           // keys of providers with such hashes that were not cached, since the last change
 
 static HTAB *make_table(const char *name, Size key_size, Size entry_size) {
   HASHCTL control = {};
@@ -85,24 +84,26 @@ static void take_in_changes(void) {
     return;
   }
   for (int i = 0; i < changes.count; ++i) {
+    misses[changes.hashes[i] % lengthof(misses)] = 0;
     while (auto *entry = static_cast<HashEntry *>(hash_search(pools_by_hash, &changes.hashes[i], HASH_FIND, nullptr)))
       drop_pool(entry->first);
   }
 }
 
-// Whether what is cached of the providers with this hash is still true.
-static bool is_current(uint32 hash) {
-  return cached_version == relations_version() && cached_version != 0 && !provider_change_came(hash);
-}
+// Whether the addresses that were cached, or looked up since the changes were taken in, still hold.
+static bool has_addresses(void) { return cached_version == relations_version() && cached_version != 0; }
 
-void pool_cache_retry(int attempt) {
+// Whether what is cached of the providers with this hash is still true.
+static bool is_current(uint32 hash) { return has_addresses() && !provider_change_came(hash); }
+
+void pool_cache_retry(uint32 hash, int attempt) {
   static constexpr int kMaxAttempts = 10;  // a row moves seldom, and hardly ever twice
   CHECK_FOR_INTERRUPTS();
   if (attempt >= kMaxAttempts)
     ereport(ERROR, errcode(ERRCODE_DATA_CORRUPTED),
             errmsg("keypool.key_state holds a row that this keypool cannot read"),
             errhint("If the extension was upgraded, connect anew; if the table was altered, undo that."));
-  cached_version = 0;
+  assume_provider_change(hash);
 }
 
 // One row of keypool.provider_keys on its way into a pool.
@@ -191,8 +192,7 @@ static LoadedKey *load_keys(std::string_view provider, int *count, Texts *texts)
     if (state_finder_find(finder, next->candidate.id, &next->key.address))
       ++*count;
     else
-      ereport(WARNING, errmsg("keypool: a key of this provider has no state and is not used"),
-              errhint("Run keypool_heal()."));
+      warn_of_missing_state();
   }
   state_finder_end(&finder);
   systable_endscan(scan);
@@ -202,14 +202,22 @@ static LoadedKey *load_keys(std::string_view provider, int *count, Texts *texts)
   return loaded;
 }
 
+static constexpr Size kSizeOfKey =
+    sizeof(PoolKey) + sizeof(keypool::Candidate) + sizeof(keypool::OrderPlace) + sizeof(uint32);
+
+Size pool_cache_need(int64 keys, int64 text_bytes) {
+  Size entry = MAXALIGN(sizeof(HASHELEMENT)) + MAXALIGN(sizeof(KeyEntry)) + sizeof(HASHELEMENT *);
+  Size other = 64 * 1024;  // the tables when they are empty, and names
+  // A table takes memory in steps that double.
+  return other + keys * (kSizeOfKey + VARHDRSZ + 2 * entry) + text_bytes;
+}
+
 // Makes a pool of keys, with `texts` (if any) and the provider's name behind it, in one allocation.
 static Pool *make_pool(std::string_view provider, LoadedKey *loaded, int count, const Texts &texts,
                        MemoryContext context) {
   std::partition(loaded, loaded + count, [](const LoadedKey &key) { return key.key.active; });
   Size slots = count;
-  Size size = MAXALIGN(sizeof(Pool)) +
-              slots * (sizeof(PoolKey) + sizeof(keypool::Candidate) + sizeof(keypool::OrderPlace) + sizeof(uint32)) +
-              MAXALIGN(texts.size) + provider.size();
+  Size size = MAXALIGN(sizeof(Pool)) + slots * kSizeOfKey + MAXALIGN(texts.size) + provider.size();
   auto *space = static_cast<char *>(MemoryContextAllocExtended(context, size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
   auto take = [&](Size bytes) { return std::exchange(space, space + bytes); };
   auto *pool = reinterpret_cast<Pool *>(take(MAXALIGN(sizeof(Pool))));
@@ -263,8 +271,8 @@ static void make_room(void) {
   outgrown = is_full() && MemoryContextMemAllocated(pools_context, true) < limit / 2;
 }
 
-// Loads a provider; null if it has no keys. Nothing is entered if it changed meanwhile: the caller looks again. An
-// error on the way frees what was loaded with the caller's context.
+// Loads a provider; null if it has no keys, or if its addresses do not hold any more: the caller looks. A change that
+// came meanwhile is taken in by the next call. An error on the way frees what was loaded with the caller's context.
 static Pool *load_pool(std::string_view provider, uint32 hash) {
   MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "keypool loading", ALLOCSET_DEFAULT_SIZES);
   MemoryContext before = MemoryContextSwitchTo(context);
@@ -272,8 +280,9 @@ static Pool *load_pool(std::string_view provider, uint32 hash) {
   Texts texts = {static_cast<char *>(palloc(1024)), 1, 1024};  // not from 0, which means none
   LoadedKey *loaded = load_keys(provider, &count, &texts);
   Pool *pool = nullptr;
-  if (count > 0 && is_current(hash)) {
+  if (count > 0 && has_addresses()) {
     pool = make_pool(provider, loaded, count, texts, pools_context);
+    pool->fresh = true;
     enter_pool(pool, hash);
     make_room();
   }
@@ -309,9 +318,13 @@ Pool *pool_cache_open_provider(std::string_view provider, LOCKMODE mode, Relatio
     take_in_changes();
     uint32 hash = hash_of(provider);
     Pool *pool = cached_pool(provider, hash);
-    if (pool == nullptr) pool = load_pool(provider, hash);
+    bool cached = pool != nullptr;
+    if (cached)
+      pool->fresh = false;
+    else
+      pool = load_pool(provider, hash);
     *state = state_store_open(mode);
-    if (is_current(hash)) {
+    if (cached ? is_current(hash) : has_addresses()) {
       if (pool != nullptr) note_use(pool);
       return pool;
     }
@@ -319,46 +332,34 @@ Pool *pool_cache_open_provider(std::string_view provider, LOCKMODE mode, Relatio
   }
 }
 
-// The provider of a key, in the current context; empty if there is no such key, or if somebody disabled the trigger
-// that checks the name.
-static std::string_view find_provider(const keypool::KeyId &id) {
-  Relation keys = table_open(relations().provider_keys, AccessShareLock);
-  Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-  ScanKeyData condition;
-  ScanKeyInit(&condition, kKeysId, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(id.bytes));
-  SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_id, true, snapshot, 1, &condition);
-  std::string_view provider;
-  if (HeapTuple row = systable_getnext(scan)) {
-    bool is_null;
-    provider = text_view(DatumGetTextPCopy(heap_getattr(row, kKeysProvider, RelationGetDescr(keys), &is_null)));
-  }
-  systable_endscan(scan);
-  UnregisterSnapshot(snapshot);
-  table_close(keys, AccessShareLock);
-  bool valid = call_core([&] { return keypool::CheckProviderName(provider); }).ok();
-  return valid ? provider : std::string_view();
+// Loads the pool of a key that was not in the cache, if that was so too often to go on like this. To load takes so much
+// longer than to find one key that in between two changes it may never pay.
+static void load_if_often_missed(const KeyReference &key) {
+  static constexpr uint8 kOften = 16;
+  uint8 *missed = &misses[key.hash % lengthof(misses)];
+  if (++*missed < kOften) return;
+  *missed = 0;
+  if (cached_pool(key.provider, key.hash) == nullptr) load_pool(key.provider, key.hash);
+}
+
+KeyReference pool_key_reference(const Pool &pool, int index) {
+  return {pool.candidates[index].id, pool.keys[index].address, pool.hash, pool.provider};
 }
 
 KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state) {
   for (;;) {
     take_in_changes();
-    auto *found = static_cast<KeyEntry *>(hash_search(keys_by_id, &id, HASH_FIND, nullptr));
-    std::string_view provider = found == nullptr ? find_provider(id) : found->pool->provider;
-    uint32 hash = hash_of(provider);
-    // A pool that is known and lacks the key would lack it again.
-    if (found == nullptr && !provider.empty() && cached_pool(provider, hash) == nullptr) {
-      load_pool(provider, hash);
-      found = static_cast<KeyEntry *>(hash_search(keys_by_id, &id, HASH_FIND, nullptr));
+    auto *cached = static_cast<KeyEntry *>(hash_search(keys_by_id, &id, HASH_FIND, nullptr));
+    KeyReference key;
+    if (cached != nullptr) {
+      note_use(cached->pool);
+      key = pool_key_reference(*cached->pool, cached->index);
+    } else {
+      key = find_key(id);
+      load_if_often_missed(key);
     }
     *state = state_store_open(mode);
-    if (is_current(hash)) {
-      if (found != nullptr) {
-        note_use(found->pool);
-        return {found->pool, found->index};
-      }
-      state_store_close(*state, mode);
-      report_unknown_key();
-    }
+    if (cached != nullptr ? is_current(key.hash) : has_addresses()) return key;
     state_store_close(*state, mode);
   }
 }
@@ -375,5 +376,6 @@ Pool *pool_of_returning_keys(const Pool &pool, keypool::TimeUs now) {
   if (count == 0) return nullptr;
   Pool *copy = make_pool(pool.provider, returning, count, {}, CurrentMemoryContext);
   copy->hash = pool.hash;
+  copy->fresh = pool.fresh;
   return copy;
 }

@@ -3,8 +3,9 @@
 // Per provider: its keys with their limits, their stored secrets taken apart, and the addresses of their states. The
 // cache holds what is committed (and what this transaction has done itself), under any isolation level, because what
 // keypool does is not transactional. A provider is dropped when a change of it is announced, all are when
-// relations_version changes; it is loaded again when it is asked for. The cache is bounded by keypool.cache_size: when
-// a provider is loaded, those that were used least recently make room.
+// relations_version changes; it is loaded again when it is asked for. A change that comes while a provider is loaded is
+// for the next call: what is loaded is of after the call began. The cache is bounded by keypool.cache_size: when a
+// provider is loaded, those that were used least recently make room.
 //
 // Pointers into the cache hold until the next call of pool_cache_open_* or the next command of the transaction.
 #pragma once
@@ -16,6 +17,7 @@
 #include "core/envelope.h"
 #include "core/selection_order.h"
 #include "core/window.h"
+#include "pg/key_lookup.h"
 
 // Whether a secret has been seen to open with the keyring that is loaded.
 enum class Opens : uint8 { kUnknown, kYes, kMissingMasterKey, kNo };
@@ -44,6 +46,7 @@ struct Pool : dlist_node {
 
   uint32 hash;           // of the provider, as its changes are announced
   bool cached;           // else a copy for one call
+  bool fresh;            // loaded by the last call: what is gone since then is no sign of a change that was missed
   Pool *next_with_hash;  // another provider with this hash
 };
 
@@ -53,24 +56,22 @@ void pool_cache_init(void);
 // provider has no key.
 Pool *pool_cache_open_provider(std::string_view provider, LOCKMODE mode, Relation *state);
 
-// A key and the pool that it is in.
-struct KeyReference {
-  Pool *pool;
-  int index;
+KeyReference pool_key_reference(const Pool &pool, int index);
 
-  const PoolKey &key() const { return pool->keys[index]; }
-  const keypool::KeyId &id() const { return pool->candidates[index].id; }
-};
-
-// The key with this id, likewise. Raises KP404 if there is none.
+// The key with this id, likewise. Raises KP404 if there is none. The pool is loaded only if its keys are asked for
+// again and again between two changes.
 KeyReference pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, Relation *state);
 
 // The index of a key in a cached pool, or -1.
 int pool_cache_index(const Pool &pool, const keypool::KeyId &id);
 
-// For a caller that found another key, or none, at the address of a key: forgets everything, so that it can try again.
-// `attempt` counts from 0; after too many in a row this raises XX001.
-void pool_cache_retry(int attempt);
+// For a caller that found another key, or none, at the address of a key: forgets its provider, so that it can try
+// again. `attempt` counts from 0; after too many in a row this raises XX001.
+void pool_cache_retry(uint32 hash, int attempt);
+
+// The keypool.cache_size, in bytes, that a provider needs so as not to be dropped whenever another is used. An estimate
+// that is rather too large.
+Size pool_cache_need(int64 keys, int64 text_bytes);
 
 // A pool of copies, in the current memory context, of those keys that were switched off until a time that is now past,
 // all active. Null if there are none. It points into the given pool.

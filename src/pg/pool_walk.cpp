@@ -199,13 +199,21 @@ static bool top_is_eligible(const Walker &walker) {
 
 enum class Step { kGoOn, kAgain, kFound, kMoved };
 
+// The top was deleted. If that may have been before the call, so may have been changes that the pool does not show.
+static Step pass_gone_key(Walker *walker) {
+  if (!walker->pool->fresh) return Step::kMoved;
+  walker->refusal->gone = true;
+  walker->pool->order.SetTopAside();
+  return Step::kGoOn;
+}
+
 // Looks at the top and does what that says.
 static Step take_step(Walker *walker, Walk *walk) {
   keypool::SelectionOrder *order = &walker->pool->order;
   Look look = look_at_top(*walker);
   switch (look.kind) {
     case Look::kGone:
-      return Step::kMoved;
+      return pass_gone_key(walker);
     case Look::kTooSoon:
       return Step::kAgain;
     case Look::kGrantedLater:
@@ -253,8 +261,8 @@ static LookAtWaiting look_at_waiting(const Walker &walker, uint32 index) {
 }
 
 // Finds out when the first of the keys that wait can serve this request. What is remembered of it may be too early:
-// another process has used the key since, or it waits for smaller requests. kAgain: it does not wait, and must be
-// looked at as one that may serve.
+// another process has used the key since, or it waits for smaller requests. kAgain: it does not wait, or is gone, and
+// must be looked at as one that may serve.
 static Step find_first_moment(Walker *walker) {
   keypool::SelectionOrder *order = &walker->pool->order;
   for (;;) {
@@ -262,8 +270,7 @@ static Step find_first_moment(Walker *walker) {
     uint32 index = order->FirstWaiting();
     bool fits = keypool::CanEverServe(walker->pool->keys[index].limits, walker->request.tokens);
     LookAtWaiting look = fits ? look_at_waiting(*walker, index) : LookAtWaiting{};
-    if (look.gone) return Step::kMoved;
-    if (!fits || look.admission.admitted) {
+    if (!fits || look.gone || look.admission.admitted) {
       order->Wake(index);
       return Step::kAgain;
     }
@@ -295,10 +302,14 @@ static Step try_to_walk(Walker *walker, Walk *walk) {
     }
     if (!order->waiting()) return Step::kGoOn;
     Step step = find_first_moment(walker);
-    if (step == Step::kMoved) return step;
     if (step == Step::kAgain) continue;
     return waits_are_over(*walker, clock_now()) ? Step::kAgain : Step::kGoOn;
   }
+}
+
+// Whether keys are gone, and there is nothing else that a refusal could be about.
+static bool has_only_gone_keys(const Refusal &refusal) {
+  return refusal.gone && !refusal.blocked && !refusal.too_large && !refusal.unopened;
 }
 
 Walk walk_pool(Relation state, Pool *pool, const Request &request, Refusal *refusal) {
@@ -311,7 +322,7 @@ Walk walk_pool(Relation state, Pool *pool, const Request &request, Refusal *refu
     walk = {Walk::kFound, 0, {}};
     Step step = try_to_walk(&walker, &walk);
     if (step == Step::kMoved) walk.kind = Walk::kMoved;
-    if (step == Step::kGoOn) walk.kind = Walk::kNone;
+    if (step == Step::kGoOn) walk.kind = has_only_gone_keys(*refusal) ? Walk::kMoved : Walk::kNone;
     if (step != Step::kAgain) break;
     wake_freed_keys(walker);
   }

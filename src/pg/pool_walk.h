@@ -26,6 +26,7 @@ struct Refusal {
   keypool::TimeUs moment;   // when that is
   bool too_large;           // at least one has a smaller max_tpm than the request has tokens
   bool unopened;            // at least one has a secret that does not open
+  bool gone;                // at least one was deleted while its provider was loaded
   keypool::Status problem;  // the first that needs a master key which is not there
 };
 
@@ -33,7 +34,8 @@ struct Walk {
   enum Kind {
     kNone,          // no key serves: see the refusal
     kFound,         // with Effect::kGrant it is reserved
-    kMoved,         // another key, or none, lies where one of the pool's should: forget the pool
+    kMoved,         // another key, or none, lies where one of the pool's should: forget the pool. Of a pool that was
+                    // loaded by this call, only if there is nothing but such keys
     kOtherKeyring,  // the keyring was loaded anew: walk again
   } kind;
   uint32 index;                      // kFound

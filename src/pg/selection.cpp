@@ -8,6 +8,7 @@
 #include "pg/master_keys.h"
 #include "pg/pool_cache.h"
 #include "pg/pool_walk.h"
+#include "pg/provider_changes.h"
 #include "pg/reactivation.h"
 #include "pg/report.h"
 #include "pg/rights.h"
@@ -63,8 +64,8 @@ static Selection refused(const Pool *pool, const Refusal &refusal) {
 }
 
 // Takes back a reservation whose secret could not be handed out after all.
-static void take_back(Relation state, Pool *pool, const Walk &walk) {
-  key_change_reserved(state, {pool, static_cast<int>(walk.index)},
+static void take_back(Relation state, const Pool *pool, const Walk &walk) {
+  key_change_reserved(state, pool_key_reference(*pool, static_cast<int>(walk.index)),
                       [&](keypool::StateEdit *edit) { return keypool::Release(edit, walk.reservation, clock_now()); });
 }
 
@@ -118,7 +119,7 @@ static Selection choose(const Request &request) {
       return answer;
     }
     state_store_close(state, lock_mode);
-    if (walk.kind == Walk::kMoved) pool_cache_retry(attempt++);
+    if (walk.kind == Walk::kMoved) pool_cache_retry(provider_change_hash(request.provider), attempt++);
   }
 }
 

@@ -57,7 +57,7 @@ static void settle_state(const KeyId &id, Right right, const GivenLease &lease, 
     state_store_close(relation, RowExclusiveLock);
     report_status(status);
     if (result == StateChange::kDone) return;
-    pool_cache_retry(attempt);
+    pool_cache_retry(key.hash, attempt);
   }
 }
 
@@ -67,7 +67,7 @@ static bool try_release(Relation relation, const KeyReference &key, const GivenL
   StateChange result = key_change_reserved(relation, key, [&](StateEdit *edit) {
     TimeUs now = clock_now();
     Reservation granted;
-    read_lease(lease, key.id(), edit->state(), now, &granted, &status);
+    read_lease(lease, key.id, edit->state(), now, &granted, &status);
     return status.ok() && keypool::Release(edit, granted, now);
   });
   report_status(status);
@@ -132,7 +132,7 @@ Datum keypool_release(PG_FUNCTION_ARGS) {
     bool done = try_release(relation, key, argument_lease(fcinfo, 1));
     state_store_close(relation, RowExclusiveLock);
     if (done) PG_RETURN_VOID();
-    pool_cache_retry(attempt);
+    pool_cache_retry(key.hash, attempt);
   }
 }
 
