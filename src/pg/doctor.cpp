@@ -14,9 +14,11 @@ extern "C" {
 #include "pg/log_hiding.h"
 #include "pg/master_keys.h"
 #include "pg/owner_query.h"
+#include "pg/pool_cache.h"
 #include "pg/relations.h"
 #include "pg/rights.h"
 #include "pg/secrets.h"
+#include "pg/settings.h"
 
 static constexpr int kColumn = 58;  // so that psql shows the table at 80 columns
 
@@ -119,6 +121,37 @@ static void check_other_logging(ReturnSetInfo *result) {
             "debug_print_plan off");
   put_check(result, "log hook", log_hiding_comes_first(),
             "another library sees entries of the log before keypool hides secrets in them: load it before keypool");
+}
+
+// A session keeps the provider that it uses last, however large, but drops it for the next one.
+static void check_cache(ReturnSetInfo *result) {
+  int64 largest = 0;
+  int64 largest_keys = 0;
+  int64 too_large = 0;
+  SPI_connect();
+  uint64 providers = owner_execute_connected(
+      "SELECT pg_catalog.count(*), pg_catalog.sum(pg_catalog.octet_length(key_value)),"
+      " coalesce(pg_catalog.sum(pg_catalog.octet_length(key_label)), 0) FROM keypool.provider_keys GROUP BY "
+      "provider_id",
+      {});
+  for (uint64 i = 0; i < providers; ++i) {
+    auto number = [&](int column) {
+      bool is_null;
+      return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &is_null));
+    };
+    auto need = static_cast<int64>(pool_cache_need(number(1), number(2) + number(3)));
+    too_large += need > int64{keypool_cache_size} * 1024;
+    if (need <= largest) continue;
+    largest = need;
+    largest_keys = number(1);
+  }
+  SPI_finish();
+  put_check(
+      result, "cache", too_large == 0,
+      psprintf("too large for keypool.cache_size, and so read again after each use of another: %lld of the providers, "
+               "with up to %lld keys; set keypool.cache_size = '%lldkB'",
+               static_cast<long long>(too_large), static_cast<long long>(largest_keys),
+               static_cast<long long>(largest / 1024 + 1)));
 }
 
 static void check_logging(ReturnSetInfo *result) {
@@ -239,6 +272,7 @@ Datum keypool_doctor(PG_FUNCTION_ARGS) {
   auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
   check_keyring(result);
   check_secrets(result);
+  check_cache(result);
   check_logging(result);
   check_tables(result);
   check_rebuilds(result);

@@ -58,6 +58,31 @@ like($node->safe_psql('postgres', qq{LOAD '$library.so'; SELECT translate(result
     qr/^another library sees entries .* load it before keypool$/, 'a library that sees entries of the log before keypool is told');
 is(said('log hook'), 'ok', 'and where there is none, all is well');
 
+# The cache: a provider that does not fit is read again after each use of another, and fits with what the doctor names.
+{
+    $node->safe_psql('postgres', q{SELECT count(keypool_add_key('large', repeat('x', i % 50), 'sk-' || i)) FROM generate_series(1, 3000) i;
+        SELECT keypool_add_key('small', 'a', 'sk-a')});
+    my $session = open_session($node);
+    my $use  = q{SELECT FROM keypool_peek('large') a, keypool_peek('small') b;};
+    my $read = q{SELECT coalesce(seq_tup_read + idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relid = 'keypool.provider_keys'::regclass;};
+    my $told = q{SELECT translate(result, E'\n', ' ') FROM keypool_doctor() WHERE "check" = 'cache'};
+    my $rows_read = sub {
+        my ($before, $after) = grep { /\d/ } split /\n/, $session->ask("BEGIN; $use $read $use $use $use $read COMMIT");
+        return $after - $before;
+    };
+    is($session->ask($told), 'ok', 'cache: a provider of 3000 keys fits the default');
+    $session->ask(q{SET keypool.cache_size = '300kB'});
+    cmp_ok($rows_read->(), '>=', 9000, 'one that does not fit is read again after each use of another');
+    my $advice = $session->ask($told);
+    like($advice, qr/^too large .*: 1 of the providers, with up to 3000 keys; set keypool\.cache_size = '\d+kB'$/, '... which the doctor tells');
+    my ($enough) = $advice =~ /'(\d+kB)'/;
+    $session->ask("SET keypool.cache_size = '$enough'");
+    is($rows_read->(), 0, 'with the size that it names it is not');
+    is($session->ask($told), 'ok', '... and the doctor is content');
+    $session->close;
+    $node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE provider_id IN ('large', 'small')});
+}
+
 # Secrets: one that does not open, one in the old form, one in plaintext that came in beside the triggers.
 $node->safe_psql('postgres', q{
     INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('p', 'enc:' || repeat('A', 60));
