@@ -9,6 +9,16 @@ ALTER TABLE keypool.provider_keys SET ACCESS METHOD heap;
 ALTER TABLE keypool.key_state SET ACCESS METHOD heap;
 ALTER TABLE keypool.grants SET ACCESS METHOD heap;
 
+CREATE FUNCTION keypool.state_recv(internal) RETURNS keypool.state
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_recv';
+COMMENT ON FUNCTION keypool.state_recv(internal) IS 'reads a state from a binary copy';
+REVOKE ALL ON FUNCTION keypool.state_recv(internal) FROM PUBLIC;
+CREATE FUNCTION keypool.state_send(keypool.state) RETURNS bytea
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_send';
+COMMENT ON FUNCTION keypool.state_send(keypool.state) IS 'writes a state for a binary copy';
+REVOKE ALL ON FUNCTION keypool.state_send(keypool.state) FROM PUBLIC;
+ALTER TYPE keypool.state SET (RECEIVE = keypool.state_recv, SEND = keypool.state_send);
+
 CREATE TABLE keypool.freed_keys (
 	slot integer NOT NULL,
 	ring bytea NOT NULL

@@ -20,9 +20,21 @@ CREATE FUNCTION keypool.state_out(keypool.state) RETURNS cstring
 COMMENT ON FUNCTION keypool.state_out(keypool.state) IS 'writes a state for a dump';
 REVOKE ALL ON FUNCTION keypool.state_out(keypool.state) FROM PUBLIC;
 
+CREATE FUNCTION keypool.state_recv(internal) RETURNS keypool.state
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_recv';
+COMMENT ON FUNCTION keypool.state_recv(internal) IS 'reads a state from a binary copy';
+REVOKE ALL ON FUNCTION keypool.state_recv(internal) FROM PUBLIC;
+
+CREATE FUNCTION keypool.state_send(keypool.state) RETURNS bytea
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_send';
+COMMENT ON FUNCTION keypool.state_send(keypool.state) IS 'writes a state for a binary copy';
+REVOKE ALL ON FUNCTION keypool.state_send(keypool.state) FROM PUBLIC;
+
 CREATE TYPE keypool.state (
 	INPUT = keypool.state_in,
 	OUTPUT = keypool.state_out,
+	RECEIVE = keypool.state_recv,
+	SEND = keypool.state_send,
 	INTERNALLENGTH = 3896,
 	ALIGNMENT = double,
 	STORAGE = plain

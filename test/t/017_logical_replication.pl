@@ -21,10 +21,10 @@ sub subscribed { my ($sql, $in) = @_; return $subscriber->safe_psql($in // 'post
 
 # Subscribes a database of the one to that of the other, and waits for the rows that are there.
 sub subscribe {
-    my ($name, $tables, $in) = @_;
+    my ($name, $tables, $in, $options) = @_;
     my $from = $publisher->connstr . ' dbname=' . ($in // 'postgres');
     published("CREATE PUBLICATION $name FOR $tables", $in);
-    subscribed("CREATE SUBSCRIPTION $name CONNECTION '$from' PUBLICATION $name", $in);
+    subscribed("CREATE SUBSCRIPTION $name CONNECTION '$from' PUBLICATION $name" . ($options // ''), $in);
     $subscriber->wait_for_subscription_sync($publisher, $name, $in // 'postgres');
     return;
 }
@@ -141,6 +141,26 @@ is(subscribed('SELECT (SELECT count(*) FROM keypool.provider_keys), (SELECT coun
 published('TRUNCATE keypool.provider_keys', 'every');
 arrived('every');
 is(subscribed('SELECT (SELECT count(*) FROM keypool.provider_keys), (SELECT count(*) FROM keypool.key_state)', 'every'), '0|0', 'and TRUNCATE does its work');
+
+#
+# In binary, too: a state that comes with a key that is added is sent and read.
+#
+$_->safe_psql('postgres', 'CREATE DATABASE binaries') for $publisher, $subscriber;
+$_->safe_psql('binaries', 'CREATE EXTENSION keypool CASCADE') for $publisher, $subscriber;
+$key = published(q{SELECT keypool_add_key('pool', 'copied', 'sk-copied')}, 'binaries');
+published("SELECT keypool_record('$key', 10)", 'binaries');
+subscribe('binaries', 'ALL TABLES', 'binaries', ' WITH (binary = true)');
+published(q{SELECT keypool_add_key('pool', 'late', 'sk-late', 1)}, 'binaries');
+published('CREATE TEMP TABLE kept AS TABLE keypool.key_state; DELETE FROM keypool.key_state; INSERT INTO keypool.key_state TABLE kept', 'binaries');
+arrived('binaries');
+is(subscribed($totals, 'binaries'), "copied|1|10\nlate|0|0", 'keys and states arrive in binary');
+is(subscribed($select, 'binaries'), 'copied|sk-copied|ok', 'and serve');
+my $states = $publisher->basedir . '/states';
+published("COPY keypool.key_state TO '$states' (FORMAT binary)", 'binaries');
+published("DELETE FROM keypool.key_state; COPY keypool.key_state FROM '$states' (FORMAT binary)", 'binaries');
+is(published($totals, 'binaries'), "copied|1|10\nlate|0|0", 'a binary COPY of states is read again');
+append_to_file("$states.bad", "PGCOPY\n\xff\r\n\0" . pack('NNnNa16Na1n', 0, 0, 2, 16, 'x' x 16, 1, '2', 0xffff));
+like(failure_of($publisher, "COPY keypool.key_state FROM '$states.bad' (FORMAT binary)", 'binaries'), qr/^ERROR:  22P03: /m, 'one that is no state is refused');
 
 #
 # Grants. A row is half of what keypool_grant() does; the other half, EXECUTE, is not replicated.
