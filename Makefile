@@ -22,6 +22,7 @@ MODULE_big = keypool
 OBJS = \
 	src/core/base64.o \
 	src/core/envelope.o \
+	src/core/given_text.o \
 	src/core/key_id.o \
 	src/core/key_state_text.o \
 	src/core/keyring.o \
@@ -31,6 +32,7 @@ OBJS = \
 	src/core/provider_name.o \
 	src/core/redaction.o \
 	src/core/registers.o \
+	src/core/secret_fingerprint.o \
 	src/core/selection_order.o \
 	src/core/state_edit.o \
 	src/core/status.o \

@@ -7,6 +7,7 @@
 // All are AES-256-GCM (NIST SP 800-38D) with a random nonce. The sealed form authenticates, besides the ciphertext,
 // where it belongs: the additional data is "v1", the master key's id, the 16 bytes of the row's id and the provider,
 // each after its length as four bytes, most significant first. A value that is copied to another row does not open.
+// Provider and secret are UTF-8 (src/pg/utf8.h).
 #pragma once
 
 #include "core/key_id.h"

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/given_text.h"
+
 namespace keypool {
 
 Status CheckProviderName(std::string_view provider) noexcept {
@@ -13,6 +15,11 @@ Status CheckProviderName(std::string_view provider) noexcept {
   if (std::any_of(provider.begin(), provider.end(), is_control))
     return Failure(Code::kInvalidArgument, "provider must not contain control characters");
   return {};
+}
+
+Status CheckNewProviderName(std::string_view provider) noexcept {
+  Status status = CheckProviderName(provider);
+  return status.ok() ? CheckGivenName(provider, "provider") : status;
 }
 
 }  // namespace keypool
