@@ -53,6 +53,7 @@ OBJS = \
 	src/pg/log_hiding.o \
 	src/pg/master_keys.o \
 	src/pg/module.o \
+	src/pg/new_secrets.o \
 	src/pg/owner_query.o \
 	src/pg/pgp.o \
 	src/pg/pool_cache.o \
@@ -73,7 +74,8 @@ OBJS = \
 	src/pg/state_store.o \
 	src/pg/state_type.o \
 	src/pg/statement_hiding.o \
-	src/pg/triggers.o
+	src/pg/triggers.o \
+	src/pg/utf8.o
 
 # Released install scripts and the way from each to the next; the newest is built of sql/keypool.sql.
 DATA = sql/keypool--0.1.0.sql sql/keypool--0.1.0--0.2.0.sql

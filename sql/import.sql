@@ -64,6 +64,31 @@ SELECT * FROM keypool_import('original.provider_keys', 'original.key_usage_windo
 ROLLBACK;
 \set VERBOSITY default
 DELETE FROM keypool.provider_keys;
+-- White space at the ends of a secret is cut; what is refused is named, and so is a secret that is there twice.
+\set SHOW_CONTEXT never
+BEGIN;
+UPDATE original.provider_keys SET key_value = E'sk-plain-one\r\n' WHERE key_label = 'used';
+SELECT * FROM keypool_import('original.provider_keys');
+SELECT key_value FROM generate_series(1, 3) i, keypool_try_select('import', i * 0) WHERE key_label = 'used';
+ROLLBACK;
+BEGIN;
+UPDATE original.provider_keys SET key_value = E'sk-plain-one\nsk-plain-two' WHERE key_label = 'used';
+SELECT * FROM keypool_import('original.provider_keys');
+ROLLBACK;
+BEGIN;
+UPDATE original.provider_keys SET provider_id = 'import ' WHERE key_label = 'off';
+SELECT * FROM keypool_import('original.provider_keys');
+ROLLBACK;
+BEGIN;
+UPDATE original.provider_keys SET key_label = repeat('x', 1025) WHERE key_label = 'off';
+SELECT * FROM keypool_import('original.provider_keys');
+ROLLBACK;
+BEGIN;
+UPDATE original.provider_keys SET key_value = 'sk-plain-two' WHERE key_label = 'cooling';
+SELECT * FROM keypool_import('original.provider_keys');
+\echo :SQLSTATE
+ROLLBACK;
+\set SHOW_CONTEXT errors
 -- Without windows; times without a zone are of the zone that is given.
 UPDATE original.provider_keys SET cooldown_until = '2026-01-01T12:10:00' WHERE key_label = 'cooling';
 SELECT * FROM keypool_import('original.provider_keys', time_zone => 'America/New_York');

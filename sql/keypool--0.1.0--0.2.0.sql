@@ -9,6 +9,10 @@ ALTER TABLE keypool.provider_keys SET ACCESS METHOD heap;
 ALTER TABLE keypool.key_state SET ACCESS METHOD heap;
 ALTER TABLE keypool.grants SET ACCESS METHOD heap;
 
+ALTER TABLE keypool.provider_keys ADD COLUMN fingerprint bytea;
+CREATE INDEX provider_keys_fingerprint ON keypool.provider_keys (provider_id, fingerprint);
+COMMENT ON COLUMN keypool.provider_keys.fingerprint IS 'tells the same secret again; NULL: keypool_heal() makes it';
+
 CREATE FUNCTION keypool.state_recv(internal) RETURNS keypool.state
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_recv';
 COMMENT ON FUNCTION keypool.state_recv(internal) IS 'reads a state from a binary copy';

@@ -57,9 +57,11 @@ CREATE TABLE keypool.provider_keys (
 	is_active boolean NOT NULL DEFAULT true,
 	inactive_until timestamptz,
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	fingerprint bytea
 ) USING heap;
 CREATE INDEX provider_keys_order ON keypool.provider_keys (provider_id, priority, id);
+CREATE INDEX provider_keys_fingerprint ON keypool.provider_keys (provider_id, fingerprint);
 REVOKE ALL ON TABLE keypool.provider_keys FROM PUBLIC;
 
 COMMENT ON TABLE keypool.provider_keys IS 'the configuration of the keys; ordinary, transactional data';
@@ -74,6 +76,7 @@ COMMENT ON COLUMN keypool.provider_keys.is_active IS 'whether the key may be sel
 COMMENT ON COLUMN keypool.provider_keys.inactive_until IS 'an inactive key may come back from here on; NULL: it stays off';
 COMMENT ON COLUMN keypool.provider_keys.created_at IS 'when it was added';
 COMMENT ON COLUMN keypool.provider_keys.updated_at IS 'when its configuration was last changed';
+COMMENT ON COLUMN keypool.provider_keys.fingerprint IS 'tells the same secret again; NULL: keypool_heal() makes it';
 
 CREATE TABLE keypool.key_state (
 	key_id uuid CONSTRAINT key_state_pkey PRIMARY KEY,

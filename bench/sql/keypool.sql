@@ -17,13 +17,13 @@ CREATE FUNCTION keypool_floor_mark() RETURNS void
 CREATE PROCEDURE make_pool(provider text, keys integer, priorities integer DEFAULT 1, rpm bigint DEFAULT 1000000000)
 	LANGUAGE sql AS $$
 	INSERT INTO keypool.provider_keys (provider_id, key_label, key_value, priority, max_rpm, max_tpm)
-	SELECT provider, 'bench ' || i, rpad('sk-bench-', 50, '0'), (i - 1) * priorities / keys, rpm, 1000000000000
+	SELECT provider, 'bench ' || i, 'sk-bench-' || lpad(i::text, 41, '0'), (i - 1) * priorities / keys, rpm, 1000000000000
 	FROM generate_series(1, keys) i
 $$;
 
 -- Providers p<first>, p<first + 1>, ...
 CREATE PROCEDURE make_providers(providers integer, keys integer, first integer DEFAULT 1) LANGUAGE sql AS $$
 	INSERT INTO keypool.provider_keys (provider_id, key_label, key_value, max_rpm, max_tpm)
-	SELECT 'p' || p, 'bench ' || i, rpad('sk-bench-', 50, '0'), 1000000000, 1000000000000
+	SELECT 'p' || p, 'bench ' || i, 'sk-bench-' || lpad(i::text, 41, '0'), 1000000000, 1000000000000
 	FROM generate_series(first, first + providers - 1) p, generate_series(1, keys) i
 $$;

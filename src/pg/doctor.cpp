@@ -94,6 +94,30 @@ static SecretCensus take_census(void) {
   return census;
 }
 
+// How many keys have the secret of another key of their provider.
+static int64 count_duplicates(void) {
+  static const char *const kCount =
+      "SELECT COALESCE(pg_catalog.sum(same.keys), 0)::bigint FROM (SELECT pg_catalog.count(*) AS keys"
+      " FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, fingerprint"
+      " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) same";
+  if (!OidIsValid(relations().provider_keys_by_fingerprint)) return 0;
+  SPI_connect();
+  owner_execute_connected(kCount, {});
+  bool is_null;
+  int64 count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+  SPI_finish();
+  return count;
+}
+
+static void check_duplicates(ReturnSetInfo *result) {
+  int64 count = count_duplicates();
+  put_check(result, "secrets differ", count == 0,
+            psprintf("%lld keys share a secret with another of their provider, and each has limits of its own: SELECT "
+                     "array_agg(id) FROM keypool.provider_keys GROUP BY provider_id, fingerprint HAVING count(*) > 1 "
+                     "finds them (NULL: run keypool_heal() first); delete all but one",
+                     static_cast<long long>(count)));
+}
+
 static void check_secrets(ReturnSetInfo *result) {
   SecretCensus census = take_census();
   const char *cause = master_keys_problem().ok()
@@ -272,6 +296,7 @@ Datum keypool_doctor(PG_FUNCTION_ARGS) {
   auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
   check_keyring(result);
   check_secrets(result);
+  check_duplicates(result);
   check_cache(result);
   check_logging(result);
   check_tables(result);

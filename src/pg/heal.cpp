@@ -16,9 +16,12 @@
 static const char *const kFindMissingStates = "SELECT" KEYS_WITHOUT_STATE " LIMIT 1";
 static const char *const kAddMissingStates =
     "INSERT INTO keypool.key_state (key_id, state) SELECT k.id, '1'" KEYS_WITHOUT_STATE;
-static const char *const kReadBatch =
-    "SELECT id, provider_id, key_value FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.>) $1"
-    " ORDER BY id USING OPERATOR(pg_catalog.<) LIMIT $2 FOR NO KEY UPDATE";
+#define READ_BATCH(lacks_fingerprint)                              \
+  "SELECT id, provider_id, key_value, " lacks_fingerprint          \
+  " FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.>) $1" \
+  " ORDER BY id USING OPERATOR(pg_catalog.<) LIMIT $2 FOR NO KEY UPDATE"
+static const char *const kReadBatch = READ_BATCH("fingerprint IS NULL");
+static const char *const kReadBatchBefore020 = READ_BATCH("false");
 static const char *const kStoreSecret =
     "UPDATE keypool.provider_keys SET key_value = $2 WHERE id OPERATOR(pg_catalog.=) $1";
 static const char *const kDeactivate =
@@ -47,7 +50,7 @@ static void warn(const keypool::KeyId &id, const char *what, const keypool::Stat
                           what, status.message));
 }
 
-static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text) {
+static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text, bool has_fingerprint) {
   keypool::StoredSecret stored;
   keypool::ParseStored(stored_text, static_cast<uint8_t *>(palloc(stored_text.size() + 1)), &stored);
   keypool::Status status = open_secret(stored, owner);
@@ -61,7 +64,8 @@ static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view st
     warn(owner.id, "is switched off", status);
     return Healed::kFailed;
   }
-  text *sealed = is_sealed_by_primary(stored) ? nullptr : seal_secret(text_view(opened_secret()), owner);
+  bool current = is_sealed_by_primary(stored) && !opened_secret_is_outdated() && has_fingerprint;
+  text *sealed = current ? nullptr : seal_secret(text_view(opened_secret()), owner);
   opened_secret_wipe();
   if (sealed == nullptr) return Healed::kNothingToDo;
   QueryArguments arguments;
@@ -91,7 +95,8 @@ static bool heal_batch(Run *run, int64 size) {
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(run->last));
   arguments.Add(INT8OID, Int64GetDatum(size));
-  uint64 count = owner_execute_connected(kReadBatch, arguments);
+  uint64 count = owner_execute_connected(
+      OidIsValid(relations().provider_keys_by_fingerprint) ? kReadBatch : kReadBatchBefore020, arguments);
   SPITupleTable *rows = SPI_tuptable;
   for (uint64 i = 0; i < count; ++i) {
     CHECK_FOR_INTERRUPTS();
@@ -99,7 +104,8 @@ static bool heal_batch(Run *run, int64 size) {
     text *provider = DatumGetTextPP(column(rows->vals[i], 2));
     text *stored = DatumGetTextPP(column(rows->vals[i], 3));
     keypool::SecretOwner owner = {key_id_from_datum(column(rows->vals[i], 1)), text_view(provider)};
-    Healed outcome = heal_secret(owner, text_view(stored));
+    bool has_fingerprint = !DatumGetBool(column(rows->vals[i], 4));
+    Healed outcome = heal_secret(owner, text_view(stored), has_fingerprint);
     run->healed += outcome == Healed::kResealed;
     run->failed += outcome == Healed::kFailed;
     run->last = owner.id;

@@ -6,6 +6,7 @@
 
 #include "pg/arguments.h"
 #include "pg/clock.h"
+#include "pg/new_secrets.h"
 #include "pg/relations.h"
 #include "pg/report.h"
 #include "pg/source_table.h"
@@ -73,6 +74,19 @@ static uint64 count_rows(const char *relation) {
   return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
 }
 
+// Raises for a provider or a label that a new key may not have, also where the secret is encrypted already.
+static void check_names(const char *keys) {
+  execute(psprintf("SELECT id::text, provider_id::text, key_label::text FROM %s", keys), 0, Datum{0});
+  for (uint64 i = 0; i < SPI_processed; ++i) {
+    CHECK_FOR_INTERRUPTS();
+    char *values[3];
+    for (int column = 0; column < 3; ++column)
+      values[column] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column + 1);
+    if (values[1] != nullptr) check_new_provider(values[1], values[0]);
+    if (values[2] != nullptr) check_new_label(values[2], values[0]);
+  }
+}
+
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_import);
@@ -97,6 +111,7 @@ Datum keypool_import(PG_FUNCTION_ARGS) {
   // The lock that the trigger on keypool.key_state takes must come first, or two imports at once would wait for each
   // other.
   LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
+  check_names(keys);
   uint64 key_count = execute(psprintf(kImportKeys, keys), 0, Datum{0});
   execute(psprintf(kImportStates, keys, windows), 1, TimestampTzGetDatum(clock_to_timestamptz(clock_now())));
   uint64 window_count = PG_ARGISNULL(1) ? 0 : count_rows(windows);

@@ -1,32 +1,30 @@
 // key_admin.cpp - keypool_add_key, keypool_toggle_key and keypool_delete_key: ordinary, transactional configuration.
 #include "pg/postgres_api.h"
 
-#include "core/envelope.h"
 #include "pg/arguments.h"
 #include "pg/clock.h"
 #include "pg/key_access.h"
 #include "pg/key_ids.h"
+#include "pg/new_secrets.h"
 #include "pg/owner_query.h"
 #include "pg/report.h"
-#include "pg/secrets.h"
 #include "pg/statement_hiding.h"
 
 using keypool::KeyId;
 
 static const char *const kInsert =
+    "INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, priority, max_rpm, max_tpm, fingerprint)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+static const char *const kInsertBefore020 =
     "INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, priority, max_rpm, max_tpm)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7)";
 static const char *const kToggle =
     "UPDATE keypool.provider_keys SET is_active = $2, inactive_until = $3 WHERE id OPERATOR(pg_catalog.=) $1";
 static const char *const kDelete = "DELETE FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.=) $1";
 
-static text *argument_secret(FunctionCallInfo fcinfo, int number, const keypool::SecretOwner &owner) {
+static NewSecret argument_secret(FunctionCallInfo fcinfo, int number, const keypool::SecretOwner &owner) {
   argument_require(fcinfo, number, "key_value");
-  std::string_view secret = text_view(PG_GETARG_TEXT_PP(number));
-  if (keypool::ClaimsEncryption(secret))
-    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("key_value must be the provider's secret itself, not an encrypted form of it"));
-  return seal_given_secret(secret, owner);
+  return take_new_secret(text_view(PG_GETARG_TEXT_PP(number)), owner, nullptr);
 }
 
 static void require_found(uint64 rows) {
@@ -45,18 +43,21 @@ Datum keypool_add_key(PG_FUNCTION_ARGS) {
   int64 max_tpm = argument_limit(fcinfo, 5, "max_tpm");
   report_if_read_only("keypool_add_key");
   rights_require(Right::kOperate, provider);
+  check_new_provider(provider, nullptr);
+  if (!PG_ARGISNULL(1)) check_new_label(text_view(PG_GETARG_TEXT_PP(1)), nullptr);
   KeyId id = new_key_id(provider);
-  text *sealed = argument_secret(fcinfo, 2, {id, provider});
+  NewSecret secret = argument_secret(fcinfo, 2, {id, provider});
 
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(id));
   arguments.Add(TEXTOID, PG_GETARG_DATUM(0));
   arguments.Add(TEXTOID, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
-  arguments.Add(TEXTOID, PointerGetDatum(sealed));
+  arguments.Add(TEXTOID, PointerGetDatum(secret.sealed));
   arguments.Add(INT4OID, PG_GETARG_DATUM(3));
   arguments.Add(INT8OID, Int64GetDatum(max_rpm), max_rpm == 0);
   arguments.Add(INT8OID, Int64GetDatum(max_tpm), max_tpm == 0);
-  owner_execute(kInsert, arguments);
+  if (secret.fingerprint != nullptr) arguments.Add(BYTEAOID, PointerGetDatum(secret.fingerprint));
+  owner_execute(secret.fingerprint != nullptr ? kInsert : kInsertBefore020, arguments);
   PG_RETURN_DATUM(key_id_datum(id));
 }
 

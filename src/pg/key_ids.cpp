@@ -3,12 +3,14 @@
 
 #include "pg/door.h"
 #include "pg/report.h"
+#include "pg/utf8.h"
 
 keypool::KeyId new_key_id(std::string_view provider) {
   keypool::KeyId id;
   uint8_t random[keypool::kKeyIdRandomBytes];
   if (!pg_strong_random(random, sizeof(random)))
     ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random key id"));
+  provider = utf8_of_provider(provider);
   report_status(call_core([&] { return keypool::MakeKeyId(provider, random, &id); }));
   return id;
 }

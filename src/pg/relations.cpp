@@ -6,6 +6,8 @@ extern "C" {
 #include "utils/syscache.h"
 }
 
+#include <algorithm>
+
 static KeypoolRelations known;
 static uint64 version = 1;
 static uint64 changes = 1;
@@ -35,6 +37,7 @@ static KeypoolRelations look_up(void) {
   KeypoolRelations found;
   found.provider_keys_by_id = find("provider_keys_pkey", schema);
   found.provider_keys_by_order = find("provider_keys_order", schema);
+  found.provider_keys_by_fingerprint = get_relname_relid("provider_keys_fingerprint", schema);
   found.key_state_by_key = find("key_state_pkey", schema);
   found.key_state = find("key_state", schema);
   found.freed_keys = get_relname_relid("freed_keys", schema);
@@ -75,10 +78,12 @@ static void check_columns(TupleDesc columns, const char *table, const Oid *types
 
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
                             bool (&nulls)[kKeysColumns]) {
-  static const Oid kTypes[] = {UUIDOID, TEXTOID, TEXTOID,        TEXTOID,        INT4OID,       INT8OID,
-                               INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+  static const Oid kTypes[] = {UUIDOID, TEXTOID, TEXTOID,        TEXTOID,        INT4OID,        INT8OID,
+                               INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID};
   static_assert(lengthof(kTypes) == kKeysColumns);
-  check_columns(columns, "provider_keys", kTypes, kKeysColumns);
+  int count = columns->natts == kKeysColumnsBefore020 ? kKeysColumnsBefore020 : kKeysColumns;
+  check_columns(columns, "provider_keys", kTypes, count);
+  std::fill(nulls + count, nulls + kKeysColumns, true);
   heap_deform_tuple(row, columns, values, nulls);
 }
 

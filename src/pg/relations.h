@@ -16,7 +16,9 @@ enum ProviderKeysColumn : AttrNumber {
   kKeysInactiveUntil,
   kKeysCreatedAt,
   kKeysUpdatedAt,
-  kKeysColumns = kKeysUpdatedAt,
+  kKeysColumnsBefore020 = kKeysUpdatedAt,
+  kKeysFingerprint,
+  kKeysColumns = kKeysFingerprint,
 };
 
 // Columns of keypool.key_state.
@@ -29,7 +31,7 @@ enum FreedKeysColumn : AttrNumber { kFreedSlot = 1, kFreedRing };
 enum GrantsColumn : AttrNumber { kGrantsRole = 1, kGrantsRights, kGrantsProvider, kGrantsColumns = kGrantsProvider };
 
 // Takes a row of keypool.provider_keys or keypool.grants apart. Raises 42809 if the table has other columns than
-// keypool gave it.
+// keypool gave it. Columns that come with the update to 0.2.0 are null before.
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
                             bool (&nulls)[kKeysColumns]);
 void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]);
@@ -42,8 +44,9 @@ void check_is_heap(Relation relation);
 
 struct KeypoolRelations {
   Oid provider_keys;
-  Oid provider_keys_by_id;     // its primary key
-  Oid provider_keys_by_order;  // its index on (provider_id, priority, id)
+  Oid provider_keys_by_id;           // its primary key
+  Oid provider_keys_by_order;        // its index on (provider_id, priority, id)
+  Oid provider_keys_by_fingerprint;  // its index on (provider_id, fingerprint); invalid before the update to 0.2.0
   Oid key_state;
   Oid key_state_by_key;  // its primary key
   Oid freed_keys;        // invalid before the extension is updated to 0.2.0

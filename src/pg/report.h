@@ -8,6 +8,7 @@
 // A class of our own: drivers take 53xxx and 55xxx for broken or passing connections.
 #define ERRCODE_KEYPOOL_LIMITED MAKE_SQLSTATE('K', 'P', '4', '2', '9')
 #define ERRCODE_KEYPOOL_NOT_FOUND MAKE_SQLSTATE('K', 'P', '4', '0', '4')
+#define ERRCODE_KEYPOOL_KNOWN_SECRET MAKE_SQLSTATE('K', 'P', '4', '0', '9')
 #define ERRCODE_KEYPOOL_TOO_LARGE MAKE_SQLSTATE('K', 'P', '4', '1', '3')
 #define ERRCODE_KEYPOOL_MASTER_KEY MAKE_SQLSTATE('K', 'P', '4', '0', '1')
 

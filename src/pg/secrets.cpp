@@ -6,9 +6,8 @@
 #include "pg/arguments.h"
 #include "pg/door.h"
 #include "pg/master_keys.h"
-#include "pg/pgp.h"
 #include "pg/report.h"
-#include "pg/statement_hiding.h"
+#include "pg/utf8.h"
 
 using keypool::Code;
 using keypool::Status;
@@ -32,7 +31,7 @@ void wipe_on_reset(void *bytes, Size size) {
   MemoryContextRegisterResetCallback(CurrentMemoryContext, &wiped->callback);
 }
 
-text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner) {
+text *seal_utf8(std::string_view secret, const keypool::SecretOwner &owner) {
   const keypool::MasterKey *primary = master_keys_primary();
   uint8_t nonce[keypool::kNonceBytes];
   if (!pg_strong_random(nonce, sizeof(nonce)))
@@ -45,21 +44,17 @@ text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner) {
   return result;
 }
 
-text *seal_given_secret(std::string_view given, const keypool::SecretOwner &owner) {
-  if (!is_pgp_message(given)) return seal_secret(given, owner);
-  text *secret = open_pgp_message(given);
-  hide_given_secret(text_view(secret));
-  if (!pg_verifymbstr(VARDATA(secret), VARSIZE(secret) - VARHDRSZ, true))
-    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("key_value is an OpenPGP message that does not hold text in the database's encoding"));
-  return seal_secret(text_view(secret), owner);
+text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner) {
+  return seal_utf8(utf8_of_text(secret, "key_value"), {owner.id, utf8_of_provider(owner.provider)});
 }
 
+// The one opened secret. Text of other encodings may be longer than in UTF-8, but not twice.
 static union {
   text header;
-  char space[VARHDRSZ + keypool::kMaxSecretBytes];
+  char space[VARHDRSZ + 2 * keypool::kMaxSecretBytes];
 } opened;
 static size_t opened_size = 0;
+static bool opened_outdated = false;  // sealed by a version that bound and sealed text of the database's encoding
 
 text *opened_secret(void) {
   SET_VARSIZE(&opened, VARHDRSZ + opened_size);
@@ -72,14 +67,43 @@ void opened_secret_wipe(void) {
   opened_size = 0;
 }
 
+bool opened_secret_is_outdated(void) { return opened_outdated; }
+
+static Status open_bound_to(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
+  return call_core([&] { return keypool::Open(master_keys(), stored, owner, VARDATA(&opened), &opened_size); });
+}
+
+// Opens what is bound to the provider in UTF-8, or else in the database's encoding.
+static Status open_bound(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
+  opened_outdated = false;
+  std::string_view provider = utf8_of_provider(owner.provider);
+  Status status = open_bound_to(stored, {owner.id, provider});
+  if (status.code != Code::kNotAuthentic || provider == owner.provider) return status;
+  opened_outdated = true;
+  return open_bound_to(stored, owner);
+}
+
+// Whether what was opened is text, brought into the database's encoding. What is no UTF-8 was sealed in that.
+static bool take_opened_text(keypool::SecretForm form) {
+  char *out = VARDATA(&opened);
+  if (opened_size == 0 || memchr(out, '\0', opened_size) != nullptr) return false;
+  int size = static_cast<int>(opened_size);
+  if (utf8_is_native() || form == keypool::SecretForm::kPlain) return pg_verifymbstr(out, size, true);
+  if (utf8_to_database({out, opened_size}, out, 2 * keypool::kMaxSecretBytes, &opened_size)) {
+    if (static_cast<int>(opened_size) < size) OPENSSL_cleanse(out + opened_size, size - opened_size);
+    return true;
+  }
+  if (pg_verify_mbstr(PG_UTF8, out, size, true)) return false;
+  opened_outdated = true;
+  return pg_verifymbstr(out, size, true);
+}
+
 static Status try_open(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
   opened_secret_wipe();
-  char *out = VARDATA(&opened);
-  Status status = call_core([&] { return keypool::Open(master_keys(), stored, owner, out, &opened_size); });
+  Status status = open_bound(stored, owner);
   if (!status.ok()) return status;
-  bool is_text = opened_size > 0 && memchr(out, '\0', opened_size) == nullptr &&
-                 pg_verifymbstr(out, static_cast<int>(opened_size), true);
-  if (is_text && !keypool::ClaimsEncryption({out, opened_size})) return status;
+  bool is_text = take_opened_text(stored.form);
+  if (is_text && !keypool::ClaimsEncryption({VARDATA(&opened), opened_size})) return status;
   opened_secret_wipe();
   if (is_text) return keypool::Failure(Code::kNotAuthentic, "the secret is malformed");
   return keypool::Failure(Code::kNotAuthentic, "the secret is not text in the database's encoding");

@@ -8,6 +8,7 @@
 #include "pg/arguments.h"
 #include "pg/door.h"
 #include "pg/key_ids.h"
+#include "pg/new_secrets.h"
 #include "pg/owner_query.h"
 #include "pg/provider_changes.h"
 #include "pg/relations.h"
@@ -46,6 +47,10 @@ struct NewRow {
     nulls[column - 1] = false;
     changed[column - 1] = true;
   }
+  void SetFingerprint(bytea *fingerprint) {
+    if (columns->natts >= kKeysFingerprint && fingerprint != nullptr)
+      Set(kKeysFingerprint, PointerGetDatum(fingerprint));
+  }
 };
 
 static void read_row(HeapTuple tuple, TupleDesc columns, NewRow *row) {
@@ -68,23 +73,47 @@ static void refuse_changed(const NewRow &old_row, const NewRow &new_row, AttrNum
             errhint("Add a new key, and delete this one."));
 }
 
-// Raises if a stored secret may not come into this row. One in the old form is bound to no row, so whoever can write it
-// here could have taken it from anywhere. One that was sealed for another row would be lost here; it is looked at when
-// it is changed, and not when a row is restored, which the keyring may not be there for.
-static void check_stored(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner, bool update) {
+// Whether rows are written as another server has them, which has checked them.
+static bool is_replicating(void) { return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA; }
+
+// What messages call a row.
+static const char *name_of(const NewRow &row) {
+  return DatumGetCString(DirectFunctionCall1(uuid_out, row.value(kKeysId)));
+}
+
+[[noreturn]] static void refuse_stored(const char *name, const char *message) {
+  ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message),
+          name != nullptr ? errdetail("The key is %s.", name) : 0);
+  pg_unreachable();
+}
+
+static const char *const kNotThisKeys = "key_value was cut off, altered, or sealed for another key";
+
+// Takes in a stored secret that replaces another: it must open here. The keyring may not be there for one that is
+// replicated or restored with its row, so those are not looked at.
+static void replace_stored(NewRow *row, const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
+  keypool::Status status = open_secret(stored, owner);
+  if (status.code == keypool::Code::kInternal) report_status(status);
+  if (status.code == keypool::Code::kMissingMasterKey)
+    refuse_stored(name_of(*row), psprintf("key_value does not open: %s", status.message));
+  if (!status.ok()) refuse_stored(name_of(*row), kNotThisKeys);
+  row->SetFingerprint(fingerprint_secret(text_view(opened_secret()), owner));
+  opened_secret_wipe();
+}
+
+// Takes in a stored secret as it is. One in the old form is bound to no row, so whoever can write it here could have
+// taken it from anywhere.
+static void take_stored(NewRow *row, const keypool::StoredSecret &stored, const keypool::SecretOwner &owner,
+                        bool update) {
   if (stored.form == keypool::SecretForm::kLegacy && !is_owner(GetUserId()))
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
             errmsg("only the owner of keypool may bring in secrets that an older service encrypted"));
-  if (stored.form != keypool::SecretForm::kSealed || !update) return;
-  keypool::Status status = open_secret(stored, owner);
-  opened_secret_wipe();
-  if (status.code == keypool::Code::kNotAuthentic)
-    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("key_value was sealed for another key"));
+  if (update && !is_replicating()) replace_stored(row, stored, owner);
 }
 
-// Seals a secret that is given in plaintext, or that only claims to be encrypted; a stored one stays as it is, so that
-// a restored or replicated row does.
-static void seal_value(NewRow *row, bool update) {
+// Takes in the secret of a row: seals one that is new, and leaves a stored one as it is, so that a restored or
+// replicated row does not change.
+static void take_value(NewRow *row, bool update, const char *name) {
   if (row->is_null(kKeysValue)) return;  // the NOT NULL constraint refuses it
   std::string_view given = text_view(DatumGetTextPP(row->value(kKeysValue)));
   keypool::SecretOwner owner = {key_id_from_datum(row->value(kKeysId)), row->provider()};
@@ -92,12 +121,18 @@ static void seal_value(NewRow *row, bool update) {
   auto *payload = static_cast<uint8_t *>(palloc(given.size() + 1));
   keypool::ParseStored(given, payload, &stored);
   if (stored.form == keypool::SecretForm::kSealed || stored.form == keypool::SecretForm::kLegacy) {
-    check_stored(stored, owner, update);
+    take_stored(row, stored, owner, update);
     return;
   }
   explicit_bzero(payload, given.size() + 1);
+  if (keypool::ClaimsEncryption(given) && is_replicating()) return;
   hide_given_secret(given);
-  row->Set(kKeysValue, PointerGetDatum(seal_given_secret(given, owner)));
+  if (keypool::ClaimsEncryption(given)) refuse_stored(name, kNotThisKeys);
+  if (!update) check_new_provider(row->provider(), name);
+  if (!update && !row->is_null(kKeysLabel)) check_new_label(text_view(DatumGetTextPP(row->value(kKeysLabel))), name);
+  NewSecret secret = take_new_secret(given, owner, name);
+  row->Set(kKeysValue, PointerGetDatum(secret.sealed));
+  row->SetFingerprint(secret.fingerprint);
 }
 
 extern "C" {
@@ -122,19 +157,22 @@ Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
   if (row.is_null(kKeysProvider))
     ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("provider_id must not be null"));
   bool secret_changed = true;
+  const char *name = row.is_null(kKeysId) ? nullptr : name_of(row);
   if (update) {
     NewRow old_row;
     read_row(trigger->tg_trigtuple, columns, &old_row);
     refuse_changed(old_row, row, kKeysId);
     refuse_changed(old_row, row, kKeysProvider);
     secret_changed = !same_value(old_row, row, kKeysValue);
+    if (!row.is_null(kKeysLabel) && !same_value(old_row, row, kKeysLabel) && !is_replicating())
+      check_new_label(text_view(DatumGetTextPP(row.value(kKeysLabel))), name);
     if (DatumGetTimestampTz(row.value(kKeysUpdatedAt)) == DatumGetTimestampTz(old_row.value(kKeysUpdatedAt)))
       row.Set(kKeysUpdatedAt, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
   } else {
     report_status(call_core([&] { return keypool::CheckProviderName(row.provider()); }));
     if (row.is_null(kKeysId)) row.Set(kKeysId, key_id_datum(new_key_id(row.provider())));
   }
-  if (secret_changed) seal_value(&row, update);
+  if (secret_changed) take_value(&row, update, name);
   tell_provider_change(row.provider());
   return PointerGetDatum(heap_modify_tuple(tuple, columns, row.values, row.nulls, row.changed));
 }

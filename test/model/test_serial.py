@@ -191,7 +191,7 @@ class Player:
     def key(self, number):
         limits = self.random.choice((0, 1, 2, 5, 20)), self.random.choice((0, 0, 0, 100, 1000))
         key_id = f"{self.random.getrandbits(32):08x}-0000-8000-8000-{number:012x}"
-        return Key(key_id, PROVIDER, "secret", self.random.choice((0, 0, 0, 1)), *limits)
+        return Key(key_id, PROVIDER, f"secret {key_id}", self.random.choice((0, 0, 0, 1)), *limits)
 
     def plan(self):
         sessions, statements, calls = self.random.choice(SHAPES)
@@ -283,7 +283,7 @@ def play_game(sessions, cursor, seed, clock, score, until):
 
 # A history that was recorded is explained, and is not when it is spoiled.
 def check_the_checker(sessions, cursor, tap):
-    keys = [Key(f"{number:08x}-0000-8000-8000-000000000000", PROVIDER, "secret") for number in (1, 2)]
+    keys = [Key(f"{number:08x}-0000-8000-8000-000000000000", PROVIDER, f"secret {number}") for number in (1, 2)]
     game = Game(sessions, cursor, keys, START)
     game.play([[[Call(number, 0, "select", tokens=1)] for number in range(3)]])
     tap.result(game.explain(game.calls), "the checker explains what one session was answered")

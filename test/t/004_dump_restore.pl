@@ -18,7 +18,7 @@ my @to     = ('-h', $node->host, '-p', $node->port);
 $node->safe_psql('postgres', q{
     SELECT count(keypool_add_key('pool', 'equal ' || i, 'sk-marker-' || i, 1)) FROM generate_series(1, 30) i;
     SELECT keypool_add_key('pool', NULL, 'sk-marker-unlabelled', 2, 100, 100000);
-    SELECT keypool_add_key('other', E'quo"te\t\\ , ''é', 'sk-marker-é ''"\\', -2147483648, 9223372036854775807, 9223372036854775807);
+    SELECT keypool_add_key('other', E'quo"te\\\\t , ''é', 'sk-marker-é ''"\\', -2147483648, 9223372036854775807, 9223372036854775807);
     SELECT keypool_add_key('full', 'full', 'sk-marker-full', max_rpm => 3) AS full_key \gset
     SELECT keypool_add_key('cooling', 'cooling', 'sk-marker-cooling') AS cooling \gset
     SELECT keypool_add_key('off', 'off', 'sk-marker-off') AS off \gset

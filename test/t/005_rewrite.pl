@@ -18,7 +18,7 @@ sub value { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 # Keys that are gone lie before those that stay, so that a rewrite moves the rows.
 sub fill {
     value(q{
-        SELECT count(keypool_add_key('filler', i::text, 'sk-filler')) FROM generate_series(1, 10) i;
+        SELECT count(keypool_add_key('filler', i::text, 'sk-filler-' || i)) FROM generate_series(1, 10) i;
         SELECT keypool_add_key('pool', 'key', 'sk-key', max_rpm => 1000000000);
         SELECT keypool_add_key('pool', 'spare', 'sk-spare', priority => 1);
         DELETE FROM keypool.provider_keys WHERE provider_id = 'filler'});

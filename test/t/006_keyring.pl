@@ -161,7 +161,7 @@ append_to_file($file, "ways\tcopied\tsk-marker-copied\n");
 value(qq{
     SELECT keypool_add_key('ways', 'long', 'sk-marker-' || repeat('long', 2000));
     INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('ways', 'sk-marker-inserted');
-    UPDATE keypool.provider_keys SET key_value = 'sk-marker-updated' WHERE key_value LIKE 'enc:%' AND provider_id = 'ways';
+    UPDATE keypool.provider_keys SET key_value = 'sk-marker-updated-' || id WHERE key_value LIKE 'enc:%' AND provider_id = 'ways';
     COPY keypool.provider_keys (provider_id, key_label, key_value) FROM '$file';
     BEGIN; INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('ways', 'sk-marker-undone'); ROLLBACK});
 for my $statement (

@@ -104,6 +104,12 @@ like(failure_of($node, sprintf("SELECT keypool_add_key('bad', 'b', '%s')", encry
     qr/^ERROR:  22023: key_value is an OpenPGP message that does not hold text/, 'a message that is no text is refused');
 like(failure_of($node, sprintf("SELECT keypool_add_key('bad', 'b', '%s')", encrypted("\n"))),
     qr/^ERROR:  22023: key_value must not be empty/, 'an empty message is refused');
+like(failure_of($node, sprintf("SELECT keypool_add_key('bad', 'b', '%s')", encrypted("Bearer sk-marker-bearer"))),
+    qr/^ERROR:  22023: key_value must be the secret alone/, 'what a message holds is looked at as what is typed');
+like(failure_of($node, sprintf("SELECT keypool_add_key('bad', 'b', '%s')", encrypted("\xef\xbb\xbfsk-marker-mark"))),
+    qr/^ERROR:  22023: key_value must not contain invisible characters/, 'also a byte order mark');
+like(failure_of($node, sprintf("SELECT keypool_add_key('added', 'b', '%s')", encrypted('sk-marker-added '))),
+    qr/^NOTICE:.*^ERROR:  KP409: /ms, 'and the same secret is known again, without the blank at its end');
 is(count_keys(), $before, 'no refused message left a key');
 
 # The server's own key file.

@@ -163,7 +163,7 @@ my $small = new_cluster('small', init => { extra => ['--data-checksums'] },
     conf => "shared_buffers = 128kB\nmax_connections = 20\nwal_log_hints = on\ncheckpoint_timeout = 30s\n");
 add_pool($small, 100);
 my $released = "SELECT key_id, lease FROM keypool_select('pool', 500) \\gset\nSELECT keypool_release(:key_id, :lease);";
-my $replaced = "SELECT keypool_add_key('replaced', 'a', 'sk-a') AS key_id \\gset\nSELECT keypool_record(:key_id, 1);\nSELECT keypool_delete_key(:key_id);";
+my $replaced = "SELECT keypool_add_key('replaced', 'a', 'sk-' || gen_random_uuid()) AS key_id \\gset\nSELECT keypool_record(:key_id, 1);\nSELECT keypool_delete_key(:key_id);";
 my ($calls, @failed) = (0);
 for my $end ('crash', 'restart') {
     my @running = map { begin_load($small, $_, '-c', 2, '-T', $end eq 'crash' ? 60 : $seconds / 2) } $load, $released, $replaced;

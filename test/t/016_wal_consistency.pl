@@ -72,7 +72,7 @@ my @scripts = (
     "$select SELECT keypool_record(:key_id, 13);",
     "$select SELECT keypool_release(:key_id, :lease);",
     "$select SELECT keypool_mark_429(:key_id, 1, :lease);\nSELECT keypool_clear_cooldown(:key_id);",
-    "SELECT keypool_add_key('replaced', 'a', 'sk-a') AS key_id \\gset\nSELECT keypool_record(:key_id, 1);\nSELECT keypool_delete_key(:key_id);",
+    "SELECT keypool_add_key('replaced', 'a', 'sk-' || gen_random_uuid()) AS key_id \\gset\nSELECT keypool_record(:key_id, 1);\nSELECT keypool_delete_key(:key_id);",
 );
 my ($calls, @different, @failed, $rows, $reserved_differ) = (0);
 for my $round (1 .. rounds(2, 20)) {

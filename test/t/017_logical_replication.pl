@@ -97,8 +97,8 @@ is($open->ask($select_long), 'long', 'and opens when the keyring has it');
 # Many changes at once, while the subscriber's sessions select.
 my $any = 'id = (SELECT id FROM keypool.provider_keys ORDER BY random() LIMIT 1)';
 my $churn = begin_load($publisher, join("\n",
-    q{SELECT keypool_add_key('pool', 'new', 'sk-new');}, q{SELECT keypool_add_key('pool', 'new', 'sk-new');},
-    "UPDATE keypool.provider_keys SET priority = priority + 1, key_value = 'sk-newer' WHERE $any;",
+    q{SELECT keypool_add_key('pool', 'new', 'sk-' || gen_random_uuid());}, q{SELECT keypool_add_key('pool', 'new', 'sk-' || gen_random_uuid());},
+    "UPDATE keypool.provider_keys SET priority = priority + 1, key_value = 'sk-' || gen_random_uuid() WHERE $any;",
     "UPDATE keypool.provider_keys SET is_active = NOT is_active WHERE $any;",
     "DELETE FROM keypool.provider_keys WHERE $any;"), '-c', 3, '-T', rounds(2, 30));
 my $selecting = begin_load($subscriber, q{SELECT status, key_value FROM keypool_try_select('pool');}, '-c', 2, '-T', rounds(2, 30));

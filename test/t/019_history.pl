@@ -32,7 +32,7 @@ sub version {
 sub add {
     my ($pool, $priority, $max_rpm, $max_tpm) = @_;
     my $begin = time;
-    my $key = value(sprintf(q{SELECT keypool_add_key('%s', 'k', 'sk-k', %d, %d, %d)}, $pool, $priority, $max_rpm, $max_tpm));
+    my $key = value(sprintf(q{SELECT keypool_add_key('%s', 'k', 'sk-' || gen_random_uuid(), %d, %d, %d)}, $pool, $priority, $max_rpm, $max_tpm));
     version($key, pool => $pool, priority => $priority, max_rpm => $max_rpm, max_tpm => $max_tpm, usable => JSON::PP::true,
         time => $begin, until => time);
     return $key;

@@ -35,7 +35,7 @@ while (time < $end) {
     $statements += $1 for ($errors =~ /queries: (\d+)[^\n]*\n(?!.*queries: )/s);
     $node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
     # What is left to work on.
-    $node->safe_psql('postgres', q{SELECT count(keypool_add_key('p' || i % 5, i::text, 'sk-' || i, i % 3, 100, 100000)) FROM generate_series(1, 10) i});
+    $node->safe_psql('postgres', q{SELECT count(keypool_add_key('p' || i % 5, i::text, 'sk-' || gen_random_uuid(), i % 3, 100, 100000)) FROM generate_series(1, 10) i});
     ++$rounds;
 }
 my $log = slurp_file($node->logfile);

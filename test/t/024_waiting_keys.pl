@@ -34,7 +34,7 @@ value(q{
         RETURN refused;
     END $$});
 for my $count (2, 3, 8) {
-    value("SELECT keypool_add_key('duel $count', 'key', 'sk-key', priority => i % 2, max_rpm => 1) FROM generate_series(1, $count) i");
+    value("SELECT keypool_add_key('duel $count', 'key', 'sk-' || i, priority => i % 2, max_rpm => 1) FROM generate_series(1, $count) i");
     my $calls = int(rounds(60_000, 2_000_000) / $count);
     value('TRUNCATE refused');
     end_load(begin_load($node, "INSERT INTO refused SELECT refusals('duel $count', $calls);", '-c', $count, '-t', 1));
@@ -72,19 +72,19 @@ is($waits->ask(q{SELECT status FROM keypool_try_select('two', 30)}), 'ok', 'a sm
 is($waits->ask(q{SELECT status FROM keypool_try_select('two', 30)}), 'limited', 'and another one does not');
 is($waits->ask(q{SELECT status FROM keypool_try_select('two', 5)}), 'ok', 'but a still smaller one does');
 
-value(q{SELECT keypool_add_key('better', 'good', 'sk-key', max_rpm => 1), keypool_add_key('better', 'worse', 'sk-key', priority => 1)});
+value(q{SELECT keypool_add_key('better', 'good', 'sk-key', max_rpm => 1), keypool_add_key('better', 'worse', 'sk-worse', priority => 1)});
 my ($good, $held) = split /\|/, $frees->ask(q{SELECT key_id, lease FROM keypool_select('better')});
 is($waits->ask(q{SELECT key_label FROM keypool_select('better')}), 'worse', 'a worse key serves while the better one is full');
 $frees->ask("SELECT keypool_release('$good', $held)");
 is($waits->ask(q{SELECT key_label FROM keypool_select('better')}), 'good', 'and no longer than that');
 
-value(q{SELECT keypool_add_key('sizes', 'good', 'sk-key', max_tpm => 100), keypool_add_key('sizes', 'worse', 'sk-key', priority => 1)});
+value(q{SELECT keypool_add_key('sizes', 'good', 'sk-key', max_tpm => 100), keypool_add_key('sizes', 'worse', 'sk-worse', priority => 1)});
 my $sizes = q{SELECT key_label FROM keypool_select('sizes', %d)};
 is(join(' ', map { $waits->ask(sprintf $sizes, $_) } 60, 60, 41, 10, 31, 30, 0), 'good worse worse good worse good worse',
     'a key with room for small requests only serves those');
 
 # More keys are freed at once than sessions can be told of one by one.
-value(q{SELECT keypool_add_key('many', 'key', 'sk-key', max_rpm => 1) FROM generate_series(1, 700) i});
+value(q{SELECT keypool_add_key('many', 'key', 'sk-' || i, max_rpm => 1) FROM generate_series(1, 700) i});
 $frees->ask(q{CREATE TEMP TABLE given AS SELECT g.* FROM generate_series(1, 700) i, LATERAL keypool_select('many', i * 0) g});
 is($waits->ask(q{SELECT status FROM keypool_try_select('many')}), 'limited', '700 keys are full');
 $frees->ask(q{SELECT count(keypool_release(key_id, lease)) FROM given});
