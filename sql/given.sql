@@ -91,14 +91,14 @@ CREATE TEMP TABLE kept AS SELECT * FROM keypool.provider_keys WHERE id = :'two';
 DELETE FROM keypool.provider_keys WHERE id = :'two';
 SELECT keypool_add_key('given', 'beside', 'sk-copied') AS beside \gset
 INSERT INTO keypool.provider_keys SELECT * FROM kept;
-SELECT left(result, 17) AS result FROM keypool_doctor() WHERE "check" = 'secrets differ';
+SELECT left(result, 17) AS result FROM keypool_doctor() WHERE "check" = 'duplicates';
 UPDATE keypool.provider_keys SET fingerprint = NULL WHERE id = :'two';
-SELECT result FROM keypool_doctor() WHERE "check" = 'secrets differ';
+SELECT result FROM keypool_doctor() WHERE "check" = 'duplicates';
 SELECT * FROM keypool_heal();
-SELECT left(result, 17) AS result FROM keypool_doctor() WHERE "check" = 'secrets differ';
+SELECT left(result, 17) AS result FROM keypool_doctor() WHERE "check" = 'duplicates';
 SELECT * FROM keypool_heal();
 SELECT keypool_delete_key(:'beside');
-SELECT result FROM keypool_doctor() WHERE "check" = 'secrets differ';
+SELECT result FROM keypool_doctor() WHERE "check" = 'duplicates';
 SELECT count(*) FROM keypool_list_keys() k WHERE to_jsonb(k)::text LIKE '%fingerprint%';
 
 -- Rows that a version before took in stay usable, can be changed and deleted, and are restored.

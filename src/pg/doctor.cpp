@@ -111,7 +111,7 @@ static int64 count_duplicates(void) {
 
 static void check_duplicates(ReturnSetInfo *result) {
   int64 count = count_duplicates();
-  put_check(result, "secrets differ", count == 0,
+  put_check(result, "duplicates", count == 0,
             psprintf("%lld keys share a secret with another of their provider, and each has limits of its own: SELECT "
                      "array_agg(id) FROM keypool.provider_keys GROUP BY provider_id, fingerprint HAVING count(*) > 1 "
                      "finds them (NULL: run keypool_heal() first); delete all but one",

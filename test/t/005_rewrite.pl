@@ -118,7 +118,8 @@ value("COPY keypool.provider_keys (provider_id, key_label, key_value, priority) 
 like($open->ask($next), qr/^copied/, 'keys that COPY brings are seen');
 is(value(q{SELECT bool_and(key_value LIKE 'enc:v1:%') FROM keypool.provider_keys}), 't', 'and sealed');
 is(value(q{SELECT count(*) FROM keypool.key_state}), 4, 'and have a state');
-$open->ask(q{BEGIN}); $open->ask("COPY keypool.provider_keys (provider_id, key_label, key_value, priority) FROM '$file'");
+append_to_file("$file.more", "pool\tmore\tsk-more\t-1\npool\tmore too\tsk-more-too\t-1\n");
+$open->ask(q{BEGIN}); $open->ask("COPY keypool.provider_keys (provider_id, key_label, key_value, priority) FROM '$file.more'");
 is($open->ask(q{SELECT count(*) FROM keypool_list_keys('pool'); ROLLBACK; SELECT count(*) FROM keypool_list_keys('pool')}), "6\n4",
     'a COPY that is rolled back brings nothing');
 value(q{DELETE FROM keypool.provider_keys WHERE priority = -1});

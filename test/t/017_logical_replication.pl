@@ -3,6 +3,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use File::Spec;
 use KeypoolCluster;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -155,12 +156,13 @@ published('CREATE TEMP TABLE kept AS TABLE keypool.key_state; DELETE FROM keypoo
 arrived('binaries');
 is(subscribed($totals, 'binaries'), "copied|1|10\nlate|0|0", 'keys and states arrive in binary');
 is(subscribed($select, 'binaries'), 'copied|sk-copied|ok', 'and serve');
-my $states = $publisher->basedir . '/states';
+my $states = File::Spec->rel2abs($publisher->basedir . '/states');
 published("COPY keypool.key_state TO '$states' (FORMAT binary)", 'binaries');
 published("DELETE FROM keypool.key_state; COPY keypool.key_state FROM '$states' (FORMAT binary)", 'binaries');
 is(published($totals, 'binaries'), "copied|1|10\nlate|0|0", 'a binary COPY of states is read again');
 append_to_file("$states.bad", "PGCOPY\n\xff\r\n\0" . pack('NNnNa16Na1n', 0, 0, 2, 16, 'x' x 16, 1, '2', 0xffff));
 like(failure_of($publisher, "COPY keypool.key_state FROM '$states.bad' (FORMAT binary)", 'binaries'), qr/^ERROR:  22P03: /m, 'one that is no state is refused');
+subscribed('DROP SUBSCRIPTION binaries', 'binaries');
 
 #
 # Grants. A row is half of what keypool_grant() does; the other half, EXECUTE, is not replicated.

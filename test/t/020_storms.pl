@@ -110,7 +110,7 @@ unlike(slurp_file($node->logfile), qr/WARNING|PANIC|TRAP|leak/, 'no warning of a
     value(q{INSERT INTO keypool.provider_keys (provider_id, key_label, key_value) SELECT 'changing', i, 'sk-' || i FROM generate_series(1, 300) i});
     my $recorded = value(q{SELECT count(keypool_record(id, 11)) FROM keypool_list_keys('changing')});
     my @changes = ('SELECT * FROM keypool_heal()', 'VACUUM FULL keypool.key_state', 'VACUUM FULL keypool.provider_keys',
-        q{SELECT count(keypool_add_key('added', i::text, 'sk-added-' || i)) FROM generate_series(1, 300) i},
+        q{SELECT count(keypool_add_key('added', i::text, 'sk-' || gen_random_uuid())) FROM generate_series(1, 300) i},
         'CLUSTER keypool.key_state USING key_state_pkey');
     my $bad = 0;
     for my $round (1 .. $rounds) {
