@@ -115,6 +115,21 @@ bool EncryptPayload(EVP_CIPHER_CTX *context, const MasterKey &key, const OwnerDa
 
 }  // namespace
 
+std::string_view SealedUnder(std::string_view stored) noexcept {
+  if (!stored.starts_with(kSealedPrefix)) return {};
+  stored.remove_prefix(kSealedPrefix.size());
+  size_t colon = stored.find(':');
+  if (colon == std::string_view::npos || !IsMasterKeyId(stored.substr(0, colon))) return {};
+  return stored.substr(0, colon);
+}
+
+Status PrepareOpeners(Keyring *keyring) noexcept {
+  for (int i = 0; i < keyring->count; ++i)
+    if (Opener(&keyring->keys[i]) == nullptr) return CipherFailed();
+  WipeVectorRegisters();
+  return {};
+}
+
 bool ClaimsEncryption(std::string_view stored) noexcept { return stored.starts_with(kEncrypted); }
 
 void ParseStored(std::string_view stored, uint8_t *buffer, StoredSecret *secret) noexcept {

@@ -49,6 +49,15 @@ struct SecretOwner {
   std::string_view provider;
 };
 
+// The id of the master key that a value says it is sealed under; empty if it is not sealed. The first
+// kSealedPrefixMax bytes of the value are enough. Nothing else of it is looked at.
+inline constexpr size_t kSealedPrefixMax = 8 + kMaxMasterKeyId;
+std::string_view SealedUnder(std::string_view stored) noexcept;
+
+// Sets every master key of a keyring up to open secrets, which the first use of each would do else. kInternal: the
+// cipher library failed.
+Status PrepareOpeners(Keyring *keyring) noexcept;
+
 // Whether a value claims to be encrypted already, so that it must not be sealed again.
 bool ClaimsEncryption(std::string_view stored) noexcept;
 

@@ -1,16 +1,11 @@
 // keyring_view.cpp - keypool_keyring: which master keys there are, and what they seal.
 #include "pg/postgres_api.h"
 
+#include "core/envelope.h"
 #include "pg/arguments.h"
 #include "pg/master_keys.h"
-#include "pg/owner_query.h"
+#include "pg/relations.h"
 #include "pg/rights.h"
-
-static const char *const kCountSecrets =
-    "SELECT sealed.id, pg_catalog.count(*) FROM"
-    " (SELECT pg_catalog.substring(key_value, '^enc:v1:([A-Za-z0-9._-]{1,64}):') AS id FROM keypool.provider_keys) "
-    "sealed"
-    " WHERE sealed.id IS NOT NULL GROUP BY sealed.id ORDER BY sealed.id USING OPERATOR(pg_catalog.<)";
 
 static void put_row(ReturnSetInfo *result, const char *id, bool primary, const keypool::MasterKey *key, int64 secrets) {
   Datum values[5] = {CStringGetTextDatum(id), BoolGetDatum(primary), CStringGetTextDatum(key ? "loaded" : "missing"),
@@ -24,25 +19,64 @@ static void put_row(ReturnSetInfo *result, const char *id, bool primary, const k
   tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+// The sealed secrets of one master key.
 struct SecretCount {
-  const char *master_key_id;
+  char master_key_id[keypool::kMaxMasterKeyId + 1];
   int64 secrets;
 };
 
-// Counts the sealed secrets of each master key.
-static SecretCount *count_secrets(int *ids) {
-  MemoryContext context = CurrentMemoryContext;
-  SPI_connect();
-  *ids = static_cast<int>(owner_execute_connected(kCountSecrets, {}));
-  auto *counts = static_cast<SecretCount *>(MemoryContextAlloc(context, Max(*ids, 1) * sizeof(SecretCount)));
-  for (int i = 0; i < *ids; ++i) {
+// Counts the sealed secrets of each master key. Reads the table itself: a query would look at each value with a regular
+// expression, or detoast it whole.
+static HTAB *count_secrets(void) {
+  HASHCTL control = {};
+  control.keysize = sizeof(SecretCount::master_key_id);
+  control.entrysize = sizeof(SecretCount);
+  control.hcxt = CurrentMemoryContext;
+  HTAB *counts = hash_create("keypool master keys", 16, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+  MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "keypool value", ALLOCSET_SMALL_SIZES);
+  Relation table = table_open(relations().provider_keys, AccessShareLock);
+  SysScanDesc scan = systable_beginscan(table, InvalidOid, false, GetActiveSnapshot(), 0, nullptr);
+  while (HeapTuple row = systable_getnext(scan)) {
+    CHECK_FOR_INTERRUPTS();
     bool is_null;
-    const char *id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-    counts[i].master_key_id = MemoryContextStrdup(context, id);
-    counts[i].secrets = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &is_null));
+    Datum value = heap_getattr(row, kKeysValue, RelationGetDescr(table), &is_null);
+    MemoryContext before = MemoryContextSwitchTo(context);
+    text *beginning = DatumGetTextPSlice(value, 0, keypool::kSealedPrefixMax);
+    std::string_view sealed_under = keypool::SealedUnder(text_view(beginning));
+    char id[keypool::kMaxMasterKeyId + 1] = {};
+    memcpy(id, sealed_under.data(), sealed_under.size());
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(context);
+    if (sealed_under.empty()) continue;
+    bool found;
+    auto *count = static_cast<SecretCount *>(hash_search(counts, id, HASH_ENTER, &found));
+    count->secrets = found ? count->secrets + 1 : 1;
   }
-  SPI_finish();
+  systable_endscan(scan);
+  table_close(table, AccessShareLock);
   return counts;
+}
+
+// Takes the count of a master key out of the table; 0 if it has none.
+static int64 take_count(HTAB *counts, const char *id) {
+  auto *count = static_cast<SecretCount *>(hash_search(counts, id, HASH_REMOVE, nullptr));
+  return count != nullptr ? count->secrets : 0;
+}
+
+static int compare_ids(const void *one, const void *other) {
+  return strcmp(static_cast<const SecretCount *>(one)->master_key_id,
+                static_cast<const SecretCount *>(other)->master_key_id);
+}
+
+// The rest of the table: master keys that seal secrets and are not in the keyring.
+static void put_missing(ReturnSetInfo *result, HTAB *counts) {
+  int ids = static_cast<int>(hash_get_num_entries(counts));
+  auto *missing = static_cast<SecretCount *>(palloc(Max(ids, 1) * sizeof(SecretCount)));
+  HASH_SEQ_STATUS all;
+  hash_seq_init(&all, counts);
+  for (int i = 0; auto *count = static_cast<SecretCount *>(hash_seq_search(&all)); ++i) missing[i] = *count;
+  qsort(missing, ids, sizeof(SecretCount), compare_ids);
+  for (int i = 0; i < ids; ++i) put_row(result, missing[i].master_key_id, false, nullptr, missing[i].secrets);
 }
 
 extern "C" {
@@ -54,17 +88,12 @@ Datum keypool_keyring(PG_FUNCTION_ARGS) {
   auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
   master_keys_check_now();
   const keypool::Keyring *keyring = master_keys();
-  int ids;
-  SecretCount *counts = count_secrets(&ids);
+  HTAB *counts = count_secrets();
   for (int k = 0; k < keyring->count; ++k) {
-    int64 secrets = 0;
-    for (int i = 0; i < ids; ++i)
-      if (strcmp(counts[i].master_key_id, keyring->keys[k].id) == 0) secrets = counts[i].secrets;
-    put_row(result, keyring->keys[k].id, k == 0, &keyring->keys[k], secrets);
+    const keypool::MasterKey &key = keyring->keys[k];
+    put_row(result, key.id, k == 0, &key, take_count(counts, key.id));
   }
-  for (int i = 0; i < ids; ++i)
-    if (keypool::FindMasterKey(*keyring, counts[i].master_key_id) == nullptr)
-      put_row(result, counts[i].master_key_id, false, nullptr, counts[i].secrets);
+  put_missing(result, counts);
   return Datum{0};
 }
 

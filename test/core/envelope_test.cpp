@@ -56,6 +56,25 @@ class EnvelopeTest : public testing::Test {
 
 TEST_F(EnvelopeTest, SealsAsAnotherImplementationDoes) { EXPECT_EQ(SealText("sk-test-vector"), kVector); }
 
+TEST_F(EnvelopeTest, TellsFromItsBeginningWhatAValueIsSealedUnder) {
+  const std::string longest(kMaxMasterKeyId, 'x');
+  EXPECT_EQ(SealedUnder(kVector), "k1");
+  EXPECT_EQ(SealedUnder(("enc:v1:" + longest + ":AAAA").substr(0, kSealedPrefixMax)), longest);
+  for (std::string_view other :
+       {"", "enc:v1:", "enc:v1::AAAA", "enc:v1:k 1:AAAA", "enc:v1:k1", "enc:v2:k1:AAAA", "sk-1"})
+    EXPECT_EQ(SealedUnder(other), "") << other;
+  EXPECT_EQ(SealedUnder("enc:v1:" + longest + "x:AAAA"), "");
+  EXPECT_EQ(SealedUnder(kLegacyVector), "");
+}
+
+TEST_F(EnvelopeTest, OpensWithContextsThatWereMadeBefore) {
+  ASSERT_TRUE(PrepareOpeners(&keyring_).ok());
+  EXPECT_NE(keyring_.keys[1].opener, nullptr);
+  std::string secret;
+  EXPECT_TRUE(OpenText(kVector, kOwner, &secret).ok());
+  EXPECT_EQ(secret, "sk-test-vector");
+}
+
 TEST_F(EnvelopeTest, OpensWhatAnotherImplementationSealed) {
   std::string secret;
   EXPECT_TRUE(OpenText(kVector, kOwner, &secret).ok());

@@ -21,6 +21,12 @@ sub view {
 }
 is(view(), 'primary* loaded 300', 'the view shows the master key and what it seals');
 like($node->safe_psql('postgres', 'SELECT fingerprint FROM keypool.keyring'), qr/^[0-9a-f]{16}$/, 'and a fingerprint of it');
+my $looker = open_session($node);
+my $plans = $looker->failure(q{LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;
+    SET auto_explain.log_level = notice; SELECT count(*) FROM keypool_keyring()});
+like($plans, qr/Query Text: SELECT count/, 'its plan is seen');
+unlike($plans, qr/provider_keys/, 'and it counts without a query on each secret');
+$looker->close;
 
 # Eight sessions select all the while; each failure ends one, and is in the output.
 my $script = $node->basedir . '/select.sql';
