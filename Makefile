@@ -51,6 +51,7 @@ OBJS = \
 	src/pg/keyring_view.o \
 	src/pg/listing.o \
 	src/pg/log_hiding.o \
+	src/pg/master_key_command.o \
 	src/pg/master_keys.o \
 	src/pg/module.o \
 	src/pg/new_secrets.o \
@@ -59,6 +60,7 @@ OBJS = \
 	src/pg/pool_cache.o \
 	src/pg/pool_walk.o \
 	src/pg/private_file.o \
+	src/pg/private_memory.o \
 	src/pg/provider_changes.o \
 	src/pg/reactivation.o \
 	src/pg/relations.o \

@@ -4,8 +4,11 @@
 #include <openssl/crypto.h>
 #include <sys/stat.h>
 
+#include "core/envelope.h"
 #include "pg/door.h"
+#include "pg/master_key_command.h"
 #include "pg/private_file.h"
+#include "pg/private_memory.h"
 #include "pg/report.h"
 #include "pg/settings.h"
 
@@ -22,13 +25,29 @@ struct Source {
   struct stat attributes;
 };
 
-static keypool::Keyring loaded;
+// What holds key material.
+struct KeyMaterial {
+  keypool::Keyring loaded;
+  keypool::Keyring fresh;  // on its way to `loaded`
+  char text[kMaxPrivateFile];
+};
+
 static uint32 generation = 1;
-static Status problem;         // why the source is of no use; ok if `loaded` is what it says
+static Status problem;         // why the source is of no use; ok if the loaded keyring is what it says
 static Status logged_problem;  // the last that was written to the log
 static Source seen;            // the source that `problem` speaks of
 static bool ever_checked = false;
 static TimestampTz checked_at = 0;
+static int failures = 0;           // of the command in a row
+static TimestampTz failed_at = 0;  // the last of them
+
+static KeyMaterial *key_material(void) {
+  static KeyMaterial *known = nullptr;
+  static KeyMaterial fallback;  // in core files, but there
+  if (known == nullptr) known = static_cast<KeyMaterial *>(private_memory_allocate(sizeof(KeyMaterial)));
+  if (known == nullptr) known = &fallback;
+  return known;
+}
 
 static Source identify(void) {
   Source source;
@@ -52,69 +71,90 @@ static Status read_keyring_file(const Source &file, char *buffer, size_t *size) 
   return private_file_read(kWhat, file.path, buffer, size);
 }
 
-// Runs the command, which prints the keyring; a failed one counts for nothing, whatever it printed.
-static Status read_command(const char *command, char *buffer, size_t *size) {
-  FILE *output = OpenPipeStream(command, "r");
-  if (output == nullptr) return Failure(Code::kKeyring, "the master key command cannot be run: %s", strerror(errno));
-  *size = fread(buffer, 1, kMaxPrivateFile, output);
-  bool too_long = *size == kMaxPrivateFile && fgetc(output) != EOF;
-  int result = ClosePipeStream(output);
-  if (result != 0) {
-    char *reason = wait_result_to_str(result);
-    Status status = Failure(Code::kKeyring, "the master key command failed: %s", reason);
-    pfree(reason);
-    return status;
-  }
-  if (too_long) return Failure(Code::kKeyring, "the master key command prints more than %zu bytes", kMaxPrivateFile);
-  return {};
-}
-
-static Status load(const Source &source) {
-  static char buffer[kMaxPrivateFile];
-  static keypool::Keyring fresh;
-  size_t size = 0;
-  Status status = source.command[0] != '\0' ? read_command(source.command, buffer, &size)
-                                            : read_keyring_file(source, buffer, &size);
-  if (status.ok()) status = call_core([&] { return keypool::ParseKeyring({buffer, size}, &fresh); });
-  OPENSSL_cleanse(buffer, size);
-  if (status.ok()) {
-    keypool::MoveKeyring(&fresh, &loaded);
-    ++generation;
-  }
+// Keeps the copies of the keys that the cipher library holds from core files.
+static Status prepare(keypool::Keyring *keyring) {
+  Status status = call_core([&] { return keypool::PrepareOpeners(keyring); });
+  const keypool::MasterKey *keys = keyring->keys;
+  if (status.ok()) private_memory_hide_copies(keys[0].bytes, sizeof(keys[0].bytes), sizeof(keys[0]), keyring->count);
   return status;
 }
 
-void master_keys_check_now(void) {
+static Status load(const Source &source) {
+  KeyMaterial *place = key_material();
+  size_t size = 0;
+  keypool::WipeKeyring(&place->fresh);  // of a load that raised an error
+  Status status = source.command[0] != '\0'
+                      ? master_key_command_run(source.command, place->text, sizeof(place->text), &size)
+                      : read_keyring_file(source, place->text, &size);
+  if (status.ok()) status = call_core([&] { return keypool::ParseKeyring({place->text, size}, &place->fresh); });
+  OPENSSL_cleanse(place->text, sizeof(place->text));
+  if (status.ok()) status = prepare(&place->fresh);
+  if (!status.ok()) {
+    keypool::WipeKeyring(&place->fresh);
+    return status;
+  }
+  keypool::MoveKeyring(&place->fresh, &place->loaded);
+  ++generation;
+  return status;
+}
+
+// Whether the command failed so short a time ago that it is not run again: 1 s after the first failure, then twice as
+// long each time, up to a minute.
+static bool is_too_early(void) {
+  static constexpr int kLongestWait = 60;
+  int seconds = failures > 6 ? kLongestWait : Min(1 << Max(failures - 1, 0), kLongestWait);
+  TimestampTz now = GetCurrentTimestamp();
+  return failures > 0 && now >= failed_at && !TimestampDifferenceExceeds(failed_at, now, seconds * 1000);
+}
+
+static void log_problem(void) {
+  bool news = strcmp(problem.message, logged_problem.message) != 0;
+  logged_problem = problem;
+  if (!news || problem.ok()) return;
+  ereport(LOG, errmsg("keypool: %s", problem.message),
+          seen.command[0] != '\0' ? 0 : errdetail_log("The keyring is \"%s\".", seen.path),
+          key_material()->loaded.count > 0
+              ? errhint("The keyring that was loaded before is still used to open secrets.")
+              : 0);
+}
+
+static void check(bool may_repeat_command) {
   Source source = identify();
   bool unchanged = ever_checked && memcmp(&source, &seen, sizeof(source)) == 0;
+  bool may_repeat = source.command[0] == '\0' || (may_repeat_command && !is_too_early());
   checked_at = GetCurrentTimestamp();
-  if (unchanged && problem.ok()) return;
+  if (unchanged && (problem.ok() || !may_repeat)) return;
+  if (!unchanged) failures = 0;
   ever_checked = true;
   seen = source;
   // Stays so if loading raises.
-  problem = Failure(Code::kKeyring, "the keyring was not loaded");
+  problem = Failure(Code::kKeyring, "the keyring was not loaded: the last attempt was interrupted");
+  ++failures;
+  failed_at = checked_at;
   problem = load(source);
-  bool news = strcmp(problem.message, logged_problem.message) != 0;
-  logged_problem = problem;
-  if (news && !problem.ok())
-    ereport(LOG, errmsg("keypool: %s", problem.message),
-            source.command[0] != '\0' ? 0 : errdetail_log("The keyring is \"%s\".", source.path),
-            loaded.count > 0 ? errhint("The keyring that was loaded before is still used to open secrets.") : 0);
+  if (problem.ok()) failures = 0;
+  failed_at = GetCurrentTimestamp();
+  log_problem();
 }
+
+void master_keys_check_now(void) { check(true); }
+void master_keys_check_locked(void) { check(false); }
 
 void master_keys_check(void) {
   TimestampTz now = GetCurrentTimestamp();
   bool due = now < checked_at || TimestampDifferenceExceeds(checked_at, now, 1000);  // or the clock stepped back
-  if (!ever_checked || due) master_keys_check_now();
+  bool reloaded = keypool_master_key_command[0] != '\0' && seen.reloaded_at != PgReloadTime;
+  if (!ever_checked || due || reloaded) master_keys_check_now();
 }
 
-keypool::Keyring *master_keys(void) { return &loaded; }
+keypool::Keyring *master_keys(void) { return &key_material()->loaded; }
 uint32 master_keys_generation(void) { return generation; }
 const Status &master_keys_problem(void) { return problem; }
 
 const keypool::MasterKey *master_keys_primary(void) {
   master_keys_check_now();
   report_status(problem);
-  if (loaded.count == 0) elog(ERROR, "keypool: the keyring is empty");  // ParseKeyring lets none pass
-  return &loaded.keys[0];
+  keypool::Keyring *keyring = master_keys();
+  if (keyring->count == 0) elog(ERROR, "keypool: the keyring is empty");  // ParseKeyring lets none pass
+  return &keyring->keys[0];
 }

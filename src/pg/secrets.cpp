@@ -113,7 +113,7 @@ Status open_secret(const keypool::StoredSecret &stored, const keypool::SecretOwn
   Status status = try_open(stored, owner);
   if (status.code != Code::kMissingMasterKey) return status;
   uint32 before = master_keys_generation();
-  master_keys_check_now();
+  master_keys_check_locked();
   return master_keys_generation() == before ? status : try_open(stored, owner);
 }
 

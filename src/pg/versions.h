@@ -11,6 +11,8 @@ extern "C" {
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
+#include "storage/proc.h"
+#include "utils/wait_event.h"
 }
 
 // Memory for what a setting's check hook leaves to its assign hook. Null if there is none left. guc.c frees it.
@@ -48,6 +50,25 @@ static inline bool read_recent_buffer(Relation relation, BlockNumber block, Buff
   return ReadRecentBuffer(relation->rd_locator, MAIN_FORKNUM, block, buffer);
 #else
   return ReadRecentBuffer(relation->rd_node, MAIN_FORKNUM, block, buffer);
+#endif
+}
+
+// What tells the transactions of this process apart.
+static inline LocalTransactionId local_transaction_id(void) {
+#if PG_VERSION_NUM >= 170000
+  return MyProc->vxid.lxid;
+#else
+  return MyProc->lxid;
+#endif
+}
+
+// A wait event of this name in pg_stat_activity, or the one of all extensions.
+static inline uint32 wait_event_of(const char *name) {
+#if PG_VERSION_NUM >= 170000
+  return WaitEventExtensionNew(name);
+#else
+  (void)name;
+  return PG_WAIT_EXTENSION;
 #endif
 }
 

@@ -5,6 +5,7 @@ use warnings FATAL => 'all';
 
 use IPC::Run;
 use KeypoolCluster;
+use MIME::Base64 qw(decode_base64);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -145,6 +146,7 @@ $worker->ask(q{SELECT status FROM keypool_peek('p')});
 $worker->ask('SELECT count(*) FROM keypool_list_keys()');
 $worker->ask('SELECT count(*) FROM keypool_doctor()');
 $worker->ask(q{SELECT keypool_record(id) FROM keypool_list_keys('p')});
+$worker->ask(q{SELECT count(*) FROM keypool.keyring});
 my $pid = $worker->ask('SELECT pg_backend_pid()');
 my $statistics = join "\n", @seen, map { $other->ask("SELECT * FROM $_") // '' }
   # pg_stat_statements keeps the text of utility statements as it is, and offers no way to hide it: documented.
@@ -166,6 +168,12 @@ $node->stop('immediate');
 sub markers_in { my ($text) = @_; my %found = map { $_ => 1 } $text =~ /sk-marker[a-z_-]*/g; return join ' ', sort keys %found; }
 sub markers_below { my ($folder) = @_; return join ' ', files_with('sk-marker', $folder); }
 
+# What a master key can be told from: its text in the keyring, and either half of its bytes.
+sub pieces_of_master_keys {
+    my @texts = map { s/^.*?://r } split /\n/, slurp_file(keyring_of($node));
+    return map { my $bytes = decode_base64($_); ($_, substr($_, 0, 20), substr($bytes, 0, 16), substr($bytes, 16)) } @texts;
+}
+
 is(markers_in($statistics), '', 'no secret is in a statistics view, or was in pg_stat_activity');
 my $log = slurp_file($node->logfile);
 is(markers_in($log), '', 'no secret is in the log, with all of it on');
@@ -174,8 +182,10 @@ like($log, qr{/\* provider_keys \*/ SELECT 42 AS deed, '\*\*\*'}, 'but what a st
 is(markers_in(slurp_file($dump)), '', 'no secret is in a dump');
 is(markers_below($node->data_dir . "/$_"), '', "no secret is in $_") for qw(base pg_wal global);
 SKIP: {
-    skip 'core files go elsewhere here', 2 if $core_pattern =~ /^[|\/]/;
+    skip 'core files go elsewhere here', 3 if $core_pattern =~ /^[|\/]/;
     ok(defined $core && -s $core, 'the aborted session left a core file');
-    is(defined $core ? markers_in(slurp_file($core)) : 'no core', '', 'and no secret is in it');
+    my $content = defined $core ? slurp_file($core) : 'sk-marker-no-core';
+    is(markers_in($content), '', 'and no secret is in it');
+    is(scalar(grep { index($content, $_) >= 0 } pieces_of_master_keys()), 0, 'nor a master key, which it had loaded and used');
 }
 done_testing();
