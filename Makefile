@@ -49,6 +49,7 @@ OBJS = \
 	src/pg/key_ids.o \
 	src/pg/key_lookup.o \
 	src/pg/keyring_view.o \
+	src/pg/known_master_keys.o \
 	src/pg/listing.o \
 	src/pg/log_hiding.o \
 	src/pg/master_key_command.o \

@@ -76,11 +76,11 @@ UPDATE keypool.provider_keys SET key_value = 'enc:v1:lost:' || repeat('A', 48) W
 SELECT status FROM keypool_try_select('moved');
 \echo :SQLSTATE
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
--- keypool_heal switches off what does not open, and leaves the rest, and those that only lack their master key.
+-- keypool_heal notes what does not open, and leaves the rest, and those that only lack their master key. None is switched off.
 SELECT * FROM keypool_heal();
 SELECT * FROM keypool_heal();
 RESET client_min_messages;
-SELECT key_label, is_active FROM keypool_list_keys('moved') ORDER BY key_label;
+SELECT key_label, is_active, unopened_since IS NOT NULL AS noted FROM keypool.provider_keys WHERE provider_id = 'moved' ORDER BY key_label;
 
 -- Lists never show a secret, and are what the service before showed as JSON.
 SELECT jsonb_object_keys(to_jsonb(k)) AS field FROM keypool_list_keys('conf') k WHERE key_label = 'one' ORDER BY 1;

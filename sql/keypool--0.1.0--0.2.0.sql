@@ -88,3 +88,31 @@ REVOKE ALL ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, bigi
 -- Gives back what keypool_grant() gave on the function that is dropped.
 SELECT @extschema@.keypool_grant(role, rights, provider_id) FROM keypool.grants
 	WHERE role::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_roles);
+
+ALTER TABLE keypool.provider_keys ADD COLUMN unopened_since timestamptz;
+COMMENT ON COLUMN keypool.provider_keys.unopened_since IS 'since when keypool_heal() finds that the secret does not open although its master key is there; NULL: it opens, or was not tried';
+COMMENT ON FUNCTION @extschema@.keypool_heal() IS 'seals every secret under the primary master key; notes in provider_keys.unopened_since what does not open';
+
+CREATE TABLE keypool.master_keys (
+	id text COLLATE pg_catalog."C" CONSTRAINT master_keys_pkey PRIMARY KEY,
+	fingerprint text COLLATE pg_catalog."C" NOT NULL,
+	first_used_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+REVOKE ALL ON TABLE keypool.master_keys FROM PUBLIC;
+
+COMMENT ON TABLE keypool.master_keys IS 'the master keys that this database knows by their ids; a keyring with another key under one of them is refused';
+COMMENT ON COLUMN keypool.master_keys.id IS 'the id of its line in the keyring';
+COMMENT ON COLUMN keypool.master_keys.fingerprint IS 'what keypool.keyring shows of it';
+COMMENT ON COLUMN keypool.master_keys.first_used_at IS 'when it was first seen to seal or to open a secret here';
+
+SELECT pg_catalog.pg_extension_config_dump('keypool.master_keys', '');
+
+CREATE FUNCTION keypool.before_master_key_insert() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_master_key_insert';
+COMMENT ON FUNCTION keypool.before_master_key_insert() IS 'keeps what is known of an id when a restore or replication brings it again';
+REVOKE ALL ON FUNCTION keypool.before_master_key_insert() FROM PUBLIC;
+
+CREATE TRIGGER before_master_key_insert BEFORE INSERT ON keypool.master_keys
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_master_key_insert();
+ALTER TABLE keypool.master_keys ENABLE ALWAYS TRIGGER before_master_key_insert;
+COMMENT ON TRIGGER before_master_key_insert ON keypool.master_keys IS 'keeps what is known of an id when a restore or replication brings it again';

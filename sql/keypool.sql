@@ -58,7 +58,8 @@ CREATE TABLE keypool.provider_keys (
 	inactive_until timestamptz,
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	fingerprint bytea
+	fingerprint bytea,
+	unopened_since timestamptz
 ) USING heap;
 CREATE INDEX provider_keys_order ON keypool.provider_keys (provider_id, priority, id);
 CREATE INDEX provider_keys_fingerprint ON keypool.provider_keys (provider_id, fingerprint);
@@ -77,6 +78,7 @@ COMMENT ON COLUMN keypool.provider_keys.inactive_until IS 'an inactive key may c
 COMMENT ON COLUMN keypool.provider_keys.created_at IS 'when it was added';
 COMMENT ON COLUMN keypool.provider_keys.updated_at IS 'when its configuration was last changed';
 COMMENT ON COLUMN keypool.provider_keys.fingerprint IS 'tells the same secret again; NULL: keypool_heal() makes it';
+COMMENT ON COLUMN keypool.provider_keys.unopened_since IS 'since when keypool_heal() finds that the secret does not open although its master key is there; NULL: it opens, or was not tried';
 
 CREATE TABLE keypool.key_state (
 	key_id uuid CONSTRAINT key_state_pkey PRIMARY KEY,
@@ -101,6 +103,18 @@ COMMENT ON TABLE keypool.freed_keys IS 'where sessions tell each other which ful
 COMMENT ON COLUMN keypool.freed_keys.slot IS 'which providers it is for, by a hash of their names';
 COMMENT ON COLUMN keypool.freed_keys.ring IS 'how many keys were told of, and the ids of the last 500';
 
+CREATE TABLE keypool.master_keys (
+	id text COLLATE pg_catalog."C" CONSTRAINT master_keys_pkey PRIMARY KEY,
+	fingerprint text COLLATE pg_catalog."C" NOT NULL,
+	first_used_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+REVOKE ALL ON TABLE keypool.master_keys FROM PUBLIC;
+
+COMMENT ON TABLE keypool.master_keys IS 'the master keys that this database knows by their ids; a keyring with another key under one of them is refused';
+COMMENT ON COLUMN keypool.master_keys.id IS 'the id of its line in the keyring';
+COMMENT ON COLUMN keypool.master_keys.fingerprint IS 'what keypool.keyring shows of it';
+COMMENT ON COLUMN keypool.master_keys.first_used_at IS 'when it was first seen to seal or to open a secret here';
+
 CREATE TABLE keypool.grants (
 	role regrole NOT NULL,
 	rights text COLLATE pg_catalog."C" NOT NULL
@@ -118,6 +132,7 @@ COMMENT ON COLUMN keypool.grants.provider_id IS 'the provider; NULL: all of them
 
 SELECT pg_catalog.pg_extension_config_dump('keypool.provider_keys', '');
 SELECT pg_catalog.pg_extension_config_dump('keypool.key_state', '');
+SELECT pg_catalog.pg_extension_config_dump('keypool.master_keys', '');
 -- A role that was dropped must not come back as another that has its number by then.
 SELECT pg_catalog.pg_extension_config_dump('keypool.grants',
 	'WHERE role::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_roles)');
@@ -157,6 +172,11 @@ CREATE FUNCTION keypool.before_grant_change() RETURNS trigger
 COMMENT ON FUNCTION keypool.before_grant_change() IS 'lets nobody but the owner grant';
 REVOKE ALL ON FUNCTION keypool.before_grant_change() FROM PUBLIC;
 
+CREATE FUNCTION keypool.before_master_key_insert() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_master_key_insert';
+COMMENT ON FUNCTION keypool.before_master_key_insert() IS 'keeps what is known of an id when a restore or replication brings it again';
+REVOKE ALL ON FUNCTION keypool.before_master_key_insert() FROM PUBLIC;
+
 CREATE TRIGGER before_key_change BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_key_change();
 CREATE TRIGGER after_key_change AFTER INSERT OR UPDATE OR DELETE ON keypool.provider_keys
@@ -177,9 +197,12 @@ CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
 CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_grant_change();
+CREATE TRIGGER before_master_key_insert BEFORE INSERT ON keypool.master_keys
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_master_key_insert();
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
+ALTER TABLE keypool.master_keys ENABLE ALWAYS TRIGGER before_master_key_insert;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_truncate;
@@ -187,6 +210,7 @@ ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_insert;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_statement;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_update;
 ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER after_state_statement;
+COMMENT ON TRIGGER before_master_key_insert ON keypool.master_keys IS 'keeps what is known of an id when a restore or replication brings it again';
 COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every session of the change';
 COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret, and tells every session that a change begins';
 COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the state, and tells every session of the change';
@@ -274,7 +298,7 @@ REVOKE ALL ON FUNCTION @extschema@.keypool_delete_key(uuid) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_heal(OUT healed bigint, OUT failed bigint)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_heal';
-COMMENT ON FUNCTION @extschema@.keypool_heal() IS 'seals every secret under the primary master key; switches keys off whose secret cannot be decrypted';
+COMMENT ON FUNCTION @extschema@.keypool_heal() IS 'seals every secret under the primary master key; notes in provider_keys.unopened_since what does not open';
 REVOKE ALL ON FUNCTION @extschema@.keypool_heal() FROM PUBLIC;
 
 CREATE PROCEDURE @extschema@.keypool_heal_in_batches(

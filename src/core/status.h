@@ -12,6 +12,7 @@ enum class Code : uint8_t {
   kOk,
   kInvalidArgument,   // the caller gave a value that is out of range or malformed
   kKeyring,           // the keyring file cannot be used as it stands
+  kWrongMasterKey,    // a master key of the keyring is another than the one that is known by its id
   kMissingMasterKey,  // a secret names a master key that the keyring lacks
   kNotAuthentic,      // a sealed secret does not open: altered, moved, or sealed with another key
   kInternal,          // out of memory, or the cipher library failed

@@ -54,9 +54,7 @@ static bool setting_is_off(const char *name, const char *off) {
   return current == nullptr || current[0] == '\0' || strcmp(current, off) == 0;
 }
 
-static void check_keyring(ReturnSetInfo *result) {
-  master_keys_check_now();
-  const keypool::Status &problem = master_keys_problem();
+static void check_keyring(ReturnSetInfo *result, const keypool::Status &problem) {
   put_check(result, "keyring", problem.ok(), psprintf("%s; mend it, or nothing can be sealed", problem.message));
   put_check(
       result, "statements hidden",
@@ -65,8 +63,11 @@ static void check_keyring(ReturnSetInfo *result) {
       "statement on");
 }
 
+static constexpr int kExamples = 3;
+
 struct SecretCensus {
   int64 unopened;
+  char examples[kExamples * 37 + 1];  // the ids of the first of them, each after a blank
   int64 legacy;
   int64 plain;
 };
@@ -80,7 +81,11 @@ static void count_secret(HeapTuple row, TupleDesc columns, SecretCensus *census)
   keypool::SecretOwner owner = {key_id_from_datum(SPI_getbinval(row, columns, 1, &is_null)), text_view(provider)};
   keypool::Status status = open_secret(stored, owner);
   opened_secret_wipe();
-  census->unopened += !status.ok();
+  if (!status.ok() && census->unopened++ < kExamples) {
+    strlcat(census->examples, " ", sizeof(census->examples));
+    strlcat(census->examples, DatumGetCString(DirectFunctionCall1(uuid_out, key_id_datum(owner.id))),
+            sizeof(census->examples));
+  }
   census->legacy += stored.form == keypool::SecretForm::kLegacy;
   census->plain += stored.form == keypool::SecretForm::kPlain;
 }
@@ -118,13 +123,14 @@ static void check_duplicates(ReturnSetInfo *result) {
                      static_cast<long long>(count)));
 }
 
-static void check_secrets(ReturnSetInfo *result) {
+static void check_secrets(ReturnSetInfo *result, const keypool::Status &problem) {
   SecretCensus census = take_census();
-  const char *cause = master_keys_problem().ok()
-                          ? "; see keypool.keyring for a missing master key, or add these keys anew"
-                          : ", and the keyring is not usable: see the row \"keyring\" first";
+  const char *advice = ", and the keyring is not usable: see the row \"keyring\" first";
+  if (problem.ok())
+    advice = psprintf("; see keypool.keyring for a missing master key, or give these keys a new key_value:%s%s",
+                      census.examples, census.unopened > kExamples ? " ..." : "");
   put_check(result, "secrets open", census.unopened == 0,
-            psprintf("%lld do not%s", static_cast<long long>(census.unopened), cause));
+            psprintf("%lld do not%s", static_cast<long long>(census.unopened), advice));
   put_check(result, "secrets sealed", census.legacy + census.plain == 0,
             psprintf("%lld in the old form, %lld in plaintext: run SELECT * FROM keypool_heal()",
                      static_cast<long long>(census.legacy), static_cast<long long>(census.plain)));
@@ -219,10 +225,12 @@ static bool is_closed(Oid table) {
 static void check_tables(ReturnSetInfo *result) {
   const KeypoolRelations tables = relations();
   put_check(result, "triggers",
-            fire_always(tables.provider_keys) && fire_always(tables.key_state) && fire_always(tables.grants),
+            fire_always(tables.provider_keys) && fire_always(tables.key_state) && fire_always(tables.grants) &&
+                (!OidIsValid(tables.master_keys) || fire_always(tables.master_keys)),
             "a trigger of keypool's tables is off, or replication skips it: ALTER TABLE ... ENABLE ALWAYS TRIGGER");
   put_check(result, "tables closed",
-            is_closed(tables.provider_keys) && is_closed(tables.key_state) && is_closed(tables.grants),
+            is_closed(tables.provider_keys) && is_closed(tables.key_state) && is_closed(tables.grants) &&
+                (!OidIsValid(tables.master_keys) || is_closed(tables.master_keys)),
             "somebody was granted rights on keypool's tables: revoke them, and use keypool_grant()");
 }
 
@@ -294,8 +302,9 @@ Datum keypool_doctor(PG_FUNCTION_ARGS) {
   rights_require_everywhere(Right::kLook);
   InitMaterializedSRF(fcinfo, 0);
   auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-  check_keyring(result);
-  check_secrets(result);
+  keypool::Status problem = master_keys_diagnosis();
+  check_keyring(result, problem);
+  check_secrets(result, problem);
   check_duplicates(result);
   check_cache(result);
   check_logging(result);

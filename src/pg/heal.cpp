@@ -3,6 +3,7 @@
 
 #include "pg/arguments.h"
 #include "pg/key_ids.h"
+#include "pg/known_master_keys.h"
 #include "pg/master_keys.h"
 #include "pg/owner_query.h"
 #include "pg/relations.h"
@@ -16,17 +17,16 @@
 static const char *const kFindMissingStates = "SELECT" KEYS_WITHOUT_STATE " LIMIT 1";
 static const char *const kAddMissingStates =
     "INSERT INTO keypool.key_state (key_id, state) SELECT k.id, '1'" KEYS_WITHOUT_STATE;
-#define READ_BATCH(lacks_fingerprint)                              \
-  "SELECT id, provider_id, key_value, " lacks_fingerprint          \
-  " FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.>) $1" \
-  " ORDER BY id USING OPERATOR(pg_catalog.<) LIMIT $2 FOR NO KEY UPDATE"
-static const char *const kReadBatch = READ_BATCH("fingerprint IS NULL");
-static const char *const kReadBatchBefore020 = READ_BATCH("false");
+static const char *const kReadBatch =
+    "SELECT id, provider_id, key_value, unopened_since IS NOT NULL, fingerprint IS NULL FROM keypool.provider_keys"
+    " WHERE id OPERATOR(pg_catalog.>) $1"
+    " ORDER BY id USING OPERATOR(pg_catalog.<) LIMIT $2 FOR NO KEY UPDATE";
 static const char *const kStoreSecret =
     "UPDATE keypool.provider_keys SET key_value = $2 WHERE id OPERATOR(pg_catalog.=) $1";
-static const char *const kDeactivate =
-    "UPDATE keypool.provider_keys SET is_active = false, inactive_until = NULL"
-    " WHERE id OPERATOR(pg_catalog.=) $1 AND (is_active OR inactive_until IS NOT NULL)";
+static const char *const kNoteUnopened =
+    "UPDATE keypool.provider_keys SET unopened_since = pg_catalog.now() WHERE id OPERATOR(pg_catalog.=) $1";
+static const char *const kNoteOpened =
+    "UPDATE keypool.provider_keys SET unopened_since = NULL WHERE id OPERATOR(pg_catalog.=) $1";
 
 enum class Healed { kNothingToDo, kResealed, kFailed };
 
@@ -39,10 +39,10 @@ static bool is_sealed_by_primary(const keypool::StoredSecret &stored) {
   return stored.form == keypool::SecretForm::kSealed && stored.master_key_id() == master_keys()->keys[0].id;
 }
 
-static void deactivate(const keypool::KeyId &id) {
+static void execute_for(const keypool::KeyId &id, const char *sql) {
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(id));
-  owner_execute(kDeactivate, arguments);
+  owner_execute(sql, arguments);
 }
 
 static void warn(const keypool::KeyId &id, const char *what, const keypool::Status &status) {
@@ -50,7 +50,27 @@ static void warn(const keypool::KeyId &id, const char *what, const keypool::Stat
                           what, status.message));
 }
 
-static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text, bool has_fingerprint) {
+// The master key has opened a secret here, so that it is what its id stands for.
+static void note_master_key(const keypool::StoredSecret &stored) {
+  if (stored.form != keypool::SecretForm::kSealed) return;
+  const keypool::MasterKey *key = keypool::FindMasterKey(*master_keys(), stored.master_key_id());
+  if (key != nullptr) known_master_keys_enter_proven(master_keys(), *key);
+}
+
+static void store_secret(const keypool::KeyId &id, text *sealed) {
+  QueryArguments arguments;
+  arguments.Add(UUIDOID, key_id_datum(id));
+  arguments.Add(TEXTOID, PointerGetDatum(sealed));
+  owner_execute(kStoreSecret, arguments);
+}
+
+// What is known of a key beside its secret.
+struct Known {
+  bool noted;            // it is noted already that the secret does not open
+  bool has_fingerprint;
+};
+
+static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text, const Known &known) {
   keypool::StoredSecret stored;
   keypool::ParseStored(stored_text, static_cast<uint8_t *>(palloc(stored_text.size() + 1)), &stored);
   keypool::Status status = open_secret(stored, owner);
@@ -60,19 +80,19 @@ static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view st
     return Healed::kFailed;
   }
   if (!status.ok()) {
-    deactivate(owner.id);
-    warn(owner.id, "is switched off", status);
+    if (!known.noted) execute_for(owner.id, kNoteUnopened);
+    warn(owner.id, "does not open", status);
     return Healed::kFailed;
   }
-  bool current = is_sealed_by_primary(stored) && !opened_secret_is_outdated() && has_fingerprint;
+  note_master_key(stored);
+  bool current = is_sealed_by_primary(stored) && !opened_secret_is_outdated() && known.has_fingerprint;
   text *sealed = current ? nullptr : seal_secret(text_view(opened_secret()), owner);
   opened_secret_wipe();
-  if (sealed == nullptr) return Healed::kNothingToDo;
-  QueryArguments arguments;
-  arguments.Add(UUIDOID, key_id_datum(owner.id));
-  arguments.Add(TEXTOID, PointerGetDatum(sealed));
-  owner_execute(kStoreSecret, arguments);
-  return Healed::kResealed;
+  if (sealed != nullptr)
+    store_secret(owner.id, sealed);  // which is a success, too
+  else if (known.noted)
+    execute_for(owner.id, kNoteOpened);
+  return sealed != nullptr ? Healed::kResealed : Healed::kNothingToDo;
 }
 
 // Between SPI_connect and SPI_finish. The lock is the one that the trigger on keypool.key_state takes, and must come
@@ -95,8 +115,7 @@ static bool heal_batch(Run *run, int64 size) {
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(run->last));
   arguments.Add(INT8OID, Int64GetDatum(size));
-  uint64 count = owner_execute_connected(
-      OidIsValid(relations().provider_keys_by_fingerprint) ? kReadBatch : kReadBatchBefore020, arguments);
+  uint64 count = owner_execute_connected(kReadBatch, arguments);
   SPITupleTable *rows = SPI_tuptable;
   for (uint64 i = 0; i < count; ++i) {
     CHECK_FOR_INTERRUPTS();
@@ -104,8 +123,8 @@ static bool heal_batch(Run *run, int64 size) {
     text *provider = DatumGetTextPP(column(rows->vals[i], 2));
     text *stored = DatumGetTextPP(column(rows->vals[i], 3));
     keypool::SecretOwner owner = {key_id_from_datum(column(rows->vals[i], 1)), text_view(provider)};
-    bool has_fingerprint = !DatumGetBool(column(rows->vals[i], 4));
-    Healed outcome = heal_secret(owner, text_view(stored), has_fingerprint);
+    Known known = {DatumGetBool(column(rows->vals[i], 4)), !DatumGetBool(column(rows->vals[i], 5))};
+    Healed outcome = heal_secret(owner, text_view(stored), known);
     run->healed += outcome == Healed::kResealed;
     run->failed += outcome == Healed::kFailed;
     run->last = owner.id;
@@ -117,7 +136,10 @@ static bool heal_batch(Run *run, int64 size) {
 static void check_may_heal(const char *function) {
   report_if_read_only(function);
   rights_require_everywhere(Right::kOperate);
-  master_keys_primary();  // without a usable keyring nothing is touched
+  if (!OidIsValid(relations().master_keys))
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("%s needs version 0.2.0 of keypool", function), errhint("Run ALTER EXTENSION keypool UPDATE."));
+  report_status(master_keys_diagnosis());  // without the right keyring nothing is touched
 }
 
 static Datum heal_row(FunctionCallInfo fcinfo, const Run &run) {

@@ -6,6 +6,7 @@
 
 #include "core/envelope.h"
 #include "pg/door.h"
+#include "pg/known_master_keys.h"
 #include "pg/master_key_command.h"
 #include "pg/private_file.h"
 #include "pg/private_memory.h"
@@ -88,6 +89,8 @@ static Status load(const Source &source) {
                       : read_keyring_file(source, place->text, &size);
   if (status.ok()) status = call_core([&] { return keypool::ParseKeyring({place->text, size}, &place->fresh); });
   OPENSSL_cleanse(place->text, sizeof(place->text));
+  // The first one is compared when it is doubted: that spares each new session the opening of a table.
+  if (status.ok() && generation > 1) status = known_master_keys_compare(place->fresh);
   if (status.ok()) status = prepare(&place->fresh);
   if (!status.ok()) {
     keypool::WipeKeyring(&place->fresh);
@@ -137,6 +140,19 @@ static void check(bool may_repeat_command) {
   log_problem();
 }
 
+bool master_keys_stand_doubt(void) {
+  static uint32 compared = 0;
+  if (compared == generation) return true;
+  compared = generation;
+  Status status = known_master_keys_compare(*master_keys());
+  if (status.ok()) return true;
+  keypool::WipeKeyring(master_keys());
+  ++generation;
+  problem = status;
+  log_problem();
+  return false;
+}
+
 void master_keys_check_now(void) { check(true); }
 void master_keys_check_locked(void) { check(false); }
 
@@ -151,10 +167,16 @@ keypool::Keyring *master_keys(void) { return &key_material()->loaded; }
 uint32 master_keys_generation(void) { return generation; }
 const Status &master_keys_problem(void) { return problem; }
 
+Status master_keys_diagnosis(void) {
+  master_keys_check_now();
+  return problem.ok() ? known_master_keys_compare(*master_keys()) : problem;
+}
+
 const keypool::MasterKey *master_keys_primary(void) {
   master_keys_check_now();
   report_status(problem);
   keypool::Keyring *keyring = master_keys();
   if (keyring->count == 0) elog(ERROR, "keypool: the keyring is empty");  // ParseKeyring lets none pass
+  known_master_keys_enter(keyring, keyring->keys[0]);
   return &keyring->keys[0];
 }

@@ -16,8 +16,8 @@ static uint64 changes = 1;
 static void on_relation_change(Datum, Oid relation) {
   bool all = !OidIsValid(known.provider_keys) || !OidIsValid(relation);
   bool rows = relation == known.provider_keys || relation == known.key_state || relation == known.freed_keys;
-  bool grants = relation == known.grants;
-  if (!all && !rows && !grants) return;
+  bool others = relation == known.grants || relation == known.master_keys;
+  if (!all && !rows && !others) return;
   known = {};
   if (all || rows) ++version;
   ++changes;
@@ -42,6 +42,8 @@ static KeypoolRelations look_up(void) {
   found.key_state = find("key_state", schema);
   found.freed_keys = get_relname_relid("freed_keys", schema);
   found.grants = find("grants", schema);
+  found.master_keys = get_relname_relid("master_keys", schema);
+  found.master_keys_by_id = get_relname_relid("master_keys_pkey", schema);
   found.provider_keys = find("provider_keys", schema);
   return found;
 }
@@ -63,10 +65,10 @@ Oid relations_owner(void) {
   return owner;
 }
 
-// A type that is not valid stands for any.
-static void check_columns(TupleDesc columns, const char *table, const Oid *types, int count) {
-  bool same = columns->natts == count;
-  for (int i = 0; same && i < count; ++i) {
+// `older_count` is what the table had before the extension was updated. A type that is not valid stands for any.
+static void check_columns(TupleDesc columns, const char *table, const Oid *types, int count, int older_count) {
+  bool same = columns->natts == count || columns->natts == older_count;
+  for (int i = 0; same && i < columns->natts; ++i) {
     Form_pg_attribute column = TupleDescAttr(columns, i);
     same = !column->attisdropped && (column->atttypid == types[i] || !OidIsValid(types[i]));
   }
@@ -79,24 +81,23 @@ static void check_columns(TupleDesc columns, const char *table, const Oid *types
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
                             bool (&nulls)[kKeysColumns]) {
   static const Oid kTypes[] = {UUIDOID, TEXTOID, TEXTOID,        TEXTOID,        INT4OID,        INT8OID,
-                               INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID};
+                               INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, TIMESTAMPTZOID};
   static_assert(lengthof(kTypes) == kKeysColumns);
-  int count = columns->natts == kKeysColumnsBefore020 ? kKeysColumnsBefore020 : kKeysColumns;
-  check_columns(columns, "provider_keys", kTypes, count);
-  std::fill(nulls + count, nulls + kKeysColumns, true);
+  check_columns(columns, "provider_keys", kTypes, kKeysColumns, kKeysUpdatedAt);
+  for (int i = columns->natts; i < kKeysColumns; ++i) values[i] = Datum{0}, nulls[i] = true;
   heap_deform_tuple(row, columns, values, nulls);
 }
 
 void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]) {
   static const Oid kTypes[] = {REGROLEOID, TEXTOID, TEXTOID};
   static_assert(lengthof(kTypes) == kGrantsColumns);
-  check_columns(columns, "grants", kTypes, kGrantsColumns);
+  check_columns(columns, "grants", kTypes, kGrantsColumns, kGrantsColumns);
   heap_deform_tuple(row, columns, values, nulls);
 }
 
 void check_key_state_columns(TupleDesc columns) {
   static const Oid kTypes[] = {UUIDOID, InvalidOid};  // the second is keypool's own
-  check_columns(columns, "key_state", kTypes, lengthof(kTypes));
+  check_columns(columns, "key_state", kTypes, lengthof(kTypes), lengthof(kTypes));
 }
 
 void check_is_heap(Relation relation) {

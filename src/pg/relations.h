@@ -16,9 +16,9 @@ enum ProviderKeysColumn : AttrNumber {
   kKeysInactiveUntil,
   kKeysCreatedAt,
   kKeysUpdatedAt,
-  kKeysColumnsBefore020 = kKeysUpdatedAt,
-  kKeysFingerprint,
-  kKeysColumns = kKeysFingerprint,
+  kKeysFingerprint,  // this and those after it: not before the extension is updated to 0.2.0; NULL then
+  kKeysUnopenedSince,
+  kKeysColumns = kKeysUnopenedSince,
 };
 
 // Columns of keypool.key_state.
@@ -26,6 +26,9 @@ enum KeyStateColumn : AttrNumber { kStateKeyId = 1, kStateState };
 
 // Columns of keypool.freed_keys.
 enum FreedKeysColumn : AttrNumber { kFreedSlot = 1, kFreedRing };
+
+// Columns of keypool.master_keys.
+enum MasterKeysColumn : AttrNumber { kMasterKeysId = 1, kMasterKeysFingerprint };
 
 // Columns of keypool.grants, in order.
 enum GrantsColumn : AttrNumber { kGrantsRole = 1, kGrantsRights, kGrantsProvider, kGrantsColumns = kGrantsProvider };
@@ -51,6 +54,8 @@ struct KeypoolRelations {
   Oid key_state_by_key;  // its primary key
   Oid freed_keys;        // invalid before the extension is updated to 0.2.0
   Oid grants;
+  Oid master_keys;        // invalid before the extension is updated to 0.2.0
+  Oid master_keys_by_id;  // its primary key; likewise
 };
 
 void relations_init(void);
@@ -68,5 +73,5 @@ Oid relations_owner(void);
 uint64 relations_version(void);
 
 // A number that changes whenever a grant was added, changed or removed in a transaction that committed, or in this
-// transaction, and when relations_version does. Takes in likewise.
+// transaction, and when relations_version does or the table keypool.master_keys is altered. Takes in likewise.
 uint64 grants_version(void);

@@ -8,6 +8,7 @@ static int sqlstate_of(Code code) {
     case Code::kInvalidArgument:
       return ERRCODE_INVALID_PARAMETER_VALUE;
     case Code::kKeyring:
+    case Code::kWrongMasterKey:
     case Code::kMissingMasterKey:
       return ERRCODE_KEYPOOL_MASTER_KEY;
     case Code::kNotAuthentic:
@@ -26,6 +27,9 @@ static const char *hint_of(Code code) {
              "line "
              "such as  k1:<output of \"openssl rand -base64 32\">.  One that is there already: mend it, and keep its "
              "lines.";
+    case Code::kWrongMasterKey:
+      return "Put the line back that the keyring had. If the secrets that it sealed are not needed any more, backups "
+             "included, delete the row of this id from keypool.master_keys.";
     case Code::kMissingMasterKey:
       return "Put the missing line back into the file that keypool.master_key_file names.";
     default:

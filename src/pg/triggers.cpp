@@ -8,6 +8,7 @@
 #include "pg/arguments.h"
 #include "pg/door.h"
 #include "pg/key_ids.h"
+#include "pg/known_master_keys.h"
 #include "pg/new_secrets.h"
 #include "pg/owner_query.h"
 #include "pg/provider_changes.h"
@@ -50,6 +51,10 @@ struct NewRow {
   void SetFingerprint(bytea *fingerprint) {
     if (columns->natts >= kKeysFingerprint && fingerprint != nullptr)
       Set(kKeysFingerprint, PointerGetDatum(fingerprint));
+  }
+  void SetNull(AttrNumber column) {
+    nulls[column - 1] = true;
+    changed[column - 1] = true;
   }
 };
 
@@ -173,6 +178,7 @@ Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
     if (row.is_null(kKeysId)) row.Set(kKeysId, key_id_datum(new_key_id(row.provider())));
   }
   if (secret_changed) take_value(&row, update, name);
+  if (secret_changed && update) row.SetNull(kKeysUnopenedSince);  // what was found out is of the old one
   tell_provider_change(row.provider());
   return PointerGetDatum(heap_modify_tuple(tuple, columns, row.values, row.nulls, row.changed));
 }
@@ -238,6 +244,16 @@ Datum keypool_before_grant_change(PG_FUNCTION_ARGS) {
   if (!is_owner(GetUserId()))
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("only the owner of keypool may grant its rights"));
   return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple);
+}
+
+// BEFORE INSERT ON keypool.master_keys FOR EACH ROW. A dump or a publisher may bring an id that is known here; what is
+// known stays.
+PG_FUNCTION_INFO_V1(keypool_before_master_key_insert);
+Datum keypool_before_master_key_insert(PG_FUNCTION_ARGS) {
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_master_key_insert", {relations().master_keys},
+                                      TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
+  bool is_known = known_master_keys_has(trigger->tg_trigtuple, trigger->tg_relation);
+  return PointerGetDatum(is_known ? nullptr : trigger->tg_trigtuple);
 }
 
 }  // extern "C"

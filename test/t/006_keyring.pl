@@ -149,10 +149,11 @@ like($open->failure('SELECT keypool_heal()'), qr/^ERROR:  KP401: /, 'keypool_hea
 is(value(q{SELECT bool_and(is_active) FROM keypool_list_keys('harm') WHERE key_label <> 'sound'}), 't', 'and switches nothing off');
 write_keyring($keyring, $new);
 is($open->ask('SELECT * FROM keypool_heal()'), '0|6', 'keypool_heal counts what does not open');
-is(() = $open->messages =~ /^WARNING:  .*is switched off/mg, 6, 'and warns of it');
-is(value(q{SELECT string_agg(key_label, ' ' ORDER BY key_label) FROM keypool_list_keys() WHERE is_active}), 'one sound', 'and switches it off');
+is(() = $open->messages =~ /^WARNING:  .*does not open/mg, 6, 'and warns of it');
+is(value(q{SELECT count(*) FROM keypool.provider_keys WHERE unopened_since IS NOT NULL}), 6, 'and notes it');
+is(value(q{SELECT string_agg(key_label, ' ' ORDER BY key_label) FROM keypool_list_keys() WHERE NOT is_active}), 'sound two', 'and switches nothing off');
 is($idle->ask(q{SELECT key_value FROM keypool_select('elsewhere')}), 'sk-marker-elsewhere', 'and nothing else');
-value(q{UPDATE keypool.provider_keys SET key_value = 'sk-marker-mended', is_active = true WHERE key_label = 'altered'});
+value(q{UPDATE keypool.provider_keys SET key_value = 'sk-marker-mended' WHERE key_label = 'altered'});
 is($idle->ask($harmed), 'altered|sk-marker-mended', 'a secret that is given anew is served');
 
 # Every way in, also the ones that fail: no secret and no master key in a page, in the log of changes or in the log.

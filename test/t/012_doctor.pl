@@ -90,7 +90,8 @@ $node->safe_psql('postgres', q{
     INSERT INTO keypool.provider_keys (id, provider_id, key_value) VALUES (gen_random_uuid(), 'p', 'sk-plain');
     ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 });
-like(said('secrets open'), qr/^1 do not; see keypool.keyring/, 'a secret that does not open is counted');
+my $broken = $node->safe_psql('postgres', q{SELECT id FROM keypool.provider_keys WHERE key_value LIKE 'enc:AAAA%'});
+like(said('secrets open'), qr/^1 do not; see keypool.keyring .*: \Q$broken\E$/, 'a secret that does not open is counted and named');
 like(said('secrets sealed'), qr/^1 in the old form, 1 in plaintext: run SELECT \* FROM keypool_heal\(\)$/, 'and those that are not sealed');
 $node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE key_value LIKE 'enc:AAAA%'; SELECT keypool_heal()});
 is(said('secrets open') . said('secrets sealed'), 'okok', 'healed, all is well again');
