@@ -57,8 +57,8 @@ struct Wait {
 
 // What stands against a key's next grant, by the key's own clock.
 struct Burden {
-  int64_t requests;  // in the window
-  int64_t tokens;    // in the window
+  int64_t requests;       // in the window
+  int64_t tokens;         // in the window
   TimeUs cooldown_until;  // 0: it does not cool
 
   // Whether a key with this burden may serve sooner than with the other, or wait for another reason.

@@ -66,7 +66,7 @@ static void store_secret(const keypool::KeyId &id, text *sealed) {
 
 // What is known of a key beside its secret.
 struct Known {
-  bool noted;            // it is noted already that the secret does not open
+  bool noted;  // it is noted already that the secret does not open
   bool has_fingerprint;
 };
 

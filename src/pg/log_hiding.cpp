@@ -66,12 +66,20 @@ static void hide_in(char *text, const ErrorData *report, const KnownValues &cons
   shorten(text, size);
 }
 
-static void hide_in_entry(ErrorData *report) {
+static bool is_own(const ErrorData *report) {
+  return report->domain != nullptr && strcmp(report->domain, TEXTDOMAIN) == 0;
+}
+
+static void hide_in_message(ErrorData *report) {
   KnownValues constants;
   gather_values(&constants);
   for (char *text : {report->message, report->detail, report->detail_log, report->hint})
     hide_in(text, report, constants);
   constants.Wipe();
+}
+
+static void hide_in_entry(ErrorData *report) {
+  if (!is_own(report)) hide_in_message(report);
   if (report->internalquery != nullptr)
     shorten(report->internalquery,
             keypool::RedactConstants(report->internalquery, bounded_size(report->internalquery)).written);

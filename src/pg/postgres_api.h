@@ -53,3 +53,7 @@ extern "C" {
 #endif
 
 #include "pg/versions.h"
+
+// The domain of keypool's own messages, by which log_hiding.cpp knows them: they repeat no input.
+#undef TEXTDOMAIN
+#define TEXTDOMAIN "keypool"

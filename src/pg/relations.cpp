@@ -6,8 +6,6 @@ extern "C" {
 #include "utils/syscache.h"
 }
 
-#include <algorithm>
-
 static KeypoolRelations known;
 static uint64 version = 1;
 static uint64 changes = 1;
@@ -80,8 +78,9 @@ static void check_columns(TupleDesc columns, const char *table, const Oid *types
 
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
                             bool (&nulls)[kKeysColumns]) {
-  static const Oid kTypes[] = {UUIDOID, TEXTOID, TEXTOID,        TEXTOID,        INT4OID,        INT8OID,
-                               INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, TIMESTAMPTZOID};
+  static const Oid kTypes[] = {UUIDOID,        TEXTOID,  TEXTOID,       TEXTOID,        INT4OID,
+                               INT8OID,        INT8OID,  BOOLOID,       TIMESTAMPTZOID, TIMESTAMPTZOID,
+                               TIMESTAMPTZOID, BYTEAOID, TIMESTAMPTZOID};
   static_assert(lengthof(kTypes) == kKeysColumns);
   check_columns(columns, "provider_keys", kTypes, kKeysColumns, kKeysUpdatedAt);
   for (int i = columns->natts; i < kKeysColumns; ++i) values[i] = Datum{0}, nulls[i] = true;

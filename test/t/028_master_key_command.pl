@@ -1,4 +1,4 @@
-# 030_master_key_command.pl - the command that prints the keyring can always be stopped, leaves nothing behind, and is not run
+# 028_master_key_command.pl - the command that prints the keyring can always be stopped, leaves nothing behind, and is not run
 # again for every call.
 
 use strict;

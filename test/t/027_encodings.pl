@@ -1,4 +1,4 @@
-# 025_encodings.pl - keys of a database of another encoding are dumped and restored into one of UTF-8, and open there.
+# 027_encodings.pl - keys of a database of another encoding are dumped and restored into one of UTF-8, and open there.
 
 use strict;
 use warnings FATAL => 'all';

@@ -1,4 +1,4 @@
-# 031_known_master_keys.pl - a keyring that has another key under a known id is refused, and loses nothing.
+# 035_known_master_keys.pl - a keyring that has another key under a known id is refused, and loses nothing.
 
 use strict;
 use warnings FATAL => 'all';

@@ -1,4 +1,4 @@
-# 025_changing_keys.pl - keys that change while others are used: what a call reads does not grow with the changes beside
+# 026_changing_keys.pl - keys that change while others are used: what a call reads does not grow with the changes beside
 # it, and a change of many keys reads each of them a few times.
 
 use strict;
