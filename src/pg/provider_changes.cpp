@@ -85,7 +85,14 @@ static bool note_own_change(uint32 hash, bool is_states) {
 
 static void on_sequence_change(Datum, int, uint32 hash) { add_change(&coming, hash); }
 
-void provider_changes_init(void) { CacheRegisterSyscacheCallback(SEQRELID, on_sequence_change, Datum{0}); }
+static void on_relation_change(Datum, Oid relation) {
+  if (relations_may_be_keys_order(relation)) add_change(&coming, 0);
+}
+
+void provider_changes_init(void) {
+  CacheRegisterSyscacheCallback(SEQRELID, on_sequence_change, Datum{0});
+  CacheRegisterRelcacheCallback(on_relation_change, Datum{0});
+}
 
 static Datum object_number(std::string_view provider) {
   return ObjectIdGetDatum(hash_bytes(reinterpret_cast<const unsigned char *>(provider.data()), provider.size()));
@@ -94,7 +101,7 @@ static Datum object_number(std::string_view provider) {
 void tell_provider_change(std::string_view provider) {
   if (!note_own_change(provider_change_hash(provider), false)) return;
   if (!server_is_tested()) {
-    CacheInvalidateRelcacheByRelid(relations().provider_keys);
+    CacheInvalidateRelcacheByRelid(relations().provider_keys_by_order);
     return;
   }
   Relation sequences = table_open(SequenceRelationId, AccessShareLock);

@@ -55,6 +55,10 @@ const KeypoolRelations &relations(void) {
   return known;
 }
 
+bool relations_may_be_keys_order(Oid relation) {
+  return !OidIsValid(relation) || !OidIsValid(known.provider_keys) || relation == known.provider_keys_by_order;
+}
+
 Oid relations_owner(void) {
   HeapTuple row = SearchSysCache1(RELOID, ObjectIdGetDatum(relations().provider_keys));
   if (!HeapTupleIsValid(row)) elog(ERROR, "cache lookup failed for relation keypool.provider_keys");

@@ -63,6 +63,9 @@ void relations_init(void);
 // Looks them up where they are not known. Raises 3F000 or 42P01 if the extension is not there.
 const KeypoolRelations &relations(void);
 
+// Whether a relation is the index of keypool.provider_keys on their order, or may be: for a callback of invalidations.
+bool relations_may_be_keys_order(Oid relation);
+
 // The role that owns them.
 Oid relations_owner(void);
 

@@ -47,8 +47,8 @@ sub commit_after {
 }
 my $copy = File::Spec->rel2abs($node->basedir . '/states.copy');
 for my $change (
-    q{SELECT count(keypool_add_key('many', i::text, 'sk-many')) FROM generate_series(1, 10000) i},
-    q{INSERT INTO keypool.provider_keys (provider_id, key_value) SELECT 'many', 'sk-many' FROM generate_series(1, 5000) i},
+    q{SELECT count(keypool_add_key('many', i::text, 'sk-many-' || i)) FROM generate_series(1, 10000) i},
+    q{INSERT INTO keypool.provider_keys (provider_id, key_value) SELECT 'many', 'sk-inserted-' || i FROM generate_series(1, 5000) i},
     q{UPDATE keypool.provider_keys SET priority = 1; UPDATE keypool.provider_keys SET priority = 2},
     q{SELECT count(keypool_toggle_key(id, false)) FROM keypool.provider_keys},
     qq{COPY keypool.key_state TO '$copy'; DELETE FROM keypool.key_state; COPY keypool.key_state FROM '$copy'},
@@ -58,7 +58,7 @@ for my $change (
 }
 # One for each subtransaction too, which may be rolled back by itself.
 my $in_parts = q{DO $$ BEGIN FOR i IN 1..100 LOOP BEGIN
-    PERFORM count(keypool_add_key('parts', j::text, 'sk-parts')) FROM generate_series(1, 20) j;
+    PERFORM count(keypool_add_key('parts', j::text, 'sk-parts-' || i || '-' || j)) FROM generate_series(1, 20) j;
     EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$};
 cmp_ok(commit_after($in_parts), '<', 100 * 20 + 1000, '100 subtransactions of 20 keys are 100 announcements');
 $node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE provider_id = 'parts'; VACUUM FULL keypool.key_state});

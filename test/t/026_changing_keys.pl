@@ -57,7 +57,7 @@ add_keys('busy', $keys);
 my $id = value(q{SELECT id FROM keypool.provider_keys WHERE key_label = '1'});
 value(q{CREATE SEQUENCE changes});
 my $writer = begin_load($node, join("\n",
-    q{SELECT keypool_add_key('busy', 'added', 'sk-added'), nextval('changes');},
+    q{SELECT keypool_add_key('busy', 'added', 'sk-added-' || nextval('changes'));},
     q{UPDATE keypool.provider_keys SET priority = 1 WHERE id = (SELECT id FROM keypool.provider_keys ORDER BY id LIMIT 1 OFFSET 100 * random());},
     q{DELETE FROM keypool.provider_keys WHERE id = (SELECT id FROM keypool.provider_keys WHERE key_label <> '1' ORDER BY id LIMIT 1 OFFSET 100 * random());}),
     '-c', 1, '-T', 600);

@@ -69,7 +69,7 @@ for my $checksums (0, 1) {
     my $how = $checksums ? 'with checksums' : 'without checksums';
 
     # Keys of all loads share pages.
-    $node->safe_psql('postgres', "CREATE EXTENSION amcheck; SELECT count(keypool_add_key(p, i::text, 'sk'))
+    $node->safe_psql('postgres', "CREATE EXTENSION amcheck; SELECT count(keypool_add_key(p, i::text, 'sk-' || i))
         FROM generate_series(1, 12) i, unnest('{@{[ join ', ', sort keys %script ]}}'::text[]) p");
     my @files = files_of($node);
     my (@lost, @invented, @torn);

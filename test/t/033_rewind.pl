@@ -36,7 +36,7 @@ for my $kind (sort keys %kind) {
     for my $round (1 .. rounds(1, 5)) {
         my $old = new_cluster("old_$kind$round", conf => "wal_keep_size = 256MB\n$kind{$kind}{conf}",
             init => { allows_streaming => 1, extra => $kind{$kind}{extra} });
-        $old->safe_psql('postgres', "SELECT count(keypool_add_key('pool', i::text, 'sk')) FROM generate_series(1, 30) i");
+        $old->safe_psql('postgres', "SELECT count(keypool_add_key('pool', i::text, 'sk-' || i)) FROM generate_series(1, 30) i");
         $old->backup('copy');
         my $new = PostgreSQL::Test::Cluster->new("new_$kind$round");
         $new->init_from_backup($old, 'copy', has_streaming => 1);

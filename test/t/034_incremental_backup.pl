@@ -35,7 +35,7 @@ for my $checksums (0, 1) {
     my $node = new_cluster("original$checksums", conf => "summarize_wal = on\nwal_log_hints = off\n",
         init => { allows_streaming => 1, extra => [ $checksums ? '--data-checksums' : no_checksums() ] });
     $node->safe_psql('postgres', "CREATE EXTENSION amcheck;
-        SELECT count(keypool_add_key(p, i::text, 'sk')) FROM generate_series(1, 100) i, unnest('{pool, quiet}'::text[]) p");
+        SELECT count(keypool_add_key(p, i::text, 'sk-' || i)) FROM generate_series(1, 100) i, unnest('{pool, quiet}'::text[]) p");
 
     # A full one, and then one upon the other, all under load; and a last one when all is quiet.
     my @names = ('full');
