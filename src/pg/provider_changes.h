@@ -6,9 +6,9 @@
 // object of pg_sequence whose number is a hash of its name. Should a sequence have that number, it is merely looked up
 // anew; should two providers share a hash, both are.
 //
-// (The alternative, to invalidate an index of the table of keys, drops all that every session knows of all providers. It
-// is what a server does that keypool is not tested with. To invalidate the table itself would also say that it may have
-// been rewritten.)
+// (The alternative, to invalidate an index of the table of keys, drops all that every session knows of all providers.
+// It is what a server does that keypool is not tested with. To invalidate the table itself would also say that it may
+// have been rewritten.)
 //
 // Messages are never merged, and each is 16 bytes of the COMMIT record: so a provider is announced once in each
 // subtransaction that changes it, which is what its rollback undoes. Later commands of that subtransaction only note
