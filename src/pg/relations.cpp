@@ -67,17 +67,33 @@ Oid relations_owner(void) {
   return owner;
 }
 
+// How many columns there are. What was added behind keypool's own and dropped again does not count: it cannot be undone
+// any further, and stands behind all that is read here.
+static int count_columns(TupleDesc columns, int count) {
+  int kept = columns->natts;
+  while (kept > count && TupleDescAttr(columns, kept - 1)->attisdropped) --kept;
+  return kept;
+}
+
 // `older_count` is what the table had before the extension was updated. A type that is not valid stands for any.
-static void check_columns(TupleDesc columns, const char *table, const Oid *types, int count, int older_count) {
-  bool same = columns->natts == count || columns->natts == older_count;
-  for (int i = 0; same && i < columns->natts; ++i) {
+static void check_columns(TupleDesc columns, int natts, const char *table, const Oid *types, int count,
+                          int older_count) {
+  bool same = natts == count || natts == older_count;
+  for (int i = 0; same && i < natts; ++i) {
     Form_pg_attribute column = TupleDescAttr(columns, i);
     same = !column->attisdropped && (column->atttypid == types[i] || !OidIsValid(types[i]));
   }
   if (!same)
     ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
             errmsg("keypool.%s does not have the columns that keypool gave it", table),
-            errhint("Undo the ALTER TABLE."));
+            errhint("Undo the ALTER TABLE. If that is not enough, dump the extension, drop it, and restore the dump."));
+}
+
+static void read_row(HeapTuple row, TupleDesc columns, Datum *values, bool *nulls, int count) {
+  if (columns->natts <= count)
+    heap_deform_tuple(row, columns, values, nulls);
+  else
+    for (int i = 0; i < count; ++i) values[i] = heap_getattr(row, i + 1, columns, &nulls[i]);
 }
 
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
@@ -86,21 +102,22 @@ void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kK
                                INT8OID,        INT8OID,  BOOLOID,       TIMESTAMPTZOID, TIMESTAMPTZOID,
                                TIMESTAMPTZOID, BYTEAOID, TIMESTAMPTZOID};
   static_assert(lengthof(kTypes) == kKeysColumns);
-  check_columns(columns, "provider_keys", kTypes, kKeysColumns, kKeysUpdatedAt);
+  check_columns(columns, count_columns(columns, kKeysColumns), "provider_keys", kTypes, kKeysColumns, kKeysUpdatedAt);
   for (int i = columns->natts; i < kKeysColumns; ++i) values[i] = Datum{0}, nulls[i] = true;
-  heap_deform_tuple(row, columns, values, nulls);
+  read_row(row, columns, values, nulls, kKeysColumns);
 }
 
 void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]) {
   static const Oid kTypes[] = {REGROLEOID, TEXTOID, TEXTOID};
   static_assert(lengthof(kTypes) == kGrantsColumns);
-  check_columns(columns, "grants", kTypes, kGrantsColumns, kGrantsColumns);
-  heap_deform_tuple(row, columns, values, nulls);
+  check_columns(columns, count_columns(columns, kGrantsColumns), "grants", kTypes, kGrantsColumns, kGrantsColumns);
+  read_row(row, columns, values, nulls, kGrantsColumns);
 }
 
+// Rows of fixed width: a column that was dropped makes new ones wider, so it counts.
 void check_key_state_columns(TupleDesc columns) {
   static const Oid kTypes[] = {UUIDOID, InvalidOid};  // the second is keypool's own
-  check_columns(columns, "key_state", kTypes, lengthof(kTypes), lengthof(kTypes));
+  check_columns(columns, columns->natts, "key_state", kTypes, lengthof(kTypes), lengthof(kTypes));
 }
 
 void check_is_heap(Relation relation) {

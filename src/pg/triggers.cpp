@@ -70,6 +70,20 @@ static bool same_value(const NewRow &one, const NewRow &other, AttrNumber column
          datum_image_eq(one.value(column), other.value(column), attribute->attbyval, attribute->attlen);
 }
 
+static HeapTuple with_changes(HeapTuple tuple, const NewRow &row) {
+  int numbers[kKeysColumns];
+  Datum values[kKeysColumns];
+  bool nulls[kKeysColumns];
+  int count = 0;
+  for (int i = 0; i < Min(kKeysColumns, row.columns->natts); ++i) {
+    if (!row.changed[i]) continue;
+    numbers[count] = i + 1;
+    values[count] = row.values[i];
+    nulls[count++] = row.nulls[i];
+  }
+  return heap_modify_tuple_by_cols(tuple, row.columns, count, numbers, values, nulls);
+}
+
 // Raises if an UPDATE changes a column that never changes.
 static void refuse_changed(const NewRow &old_row, const NewRow &new_row, AttrNumber column) {
   if (!same_value(old_row, new_row, column))
@@ -180,7 +194,7 @@ Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
   if (secret_changed) take_value(&row, update, name);
   if (secret_changed && update) row.SetNull(kKeysUnopenedSince);  // what was found out is of the old one
   tell_provider_change(row.provider());
-  return PointerGetDatum(heap_modify_tuple(tuple, columns, row.values, row.nulls, row.changed));
+  return PointerGetDatum(with_changes(tuple, row));
 }
 
 // AFTER INSERT OR UPDATE OR DELETE ON keypool.provider_keys FOR EACH ROW, AFTER TRUNCATE FOR EACH STATEMENT
