@@ -97,7 +97,7 @@ CREATE TABLE keypool.master_keys (
 	id text COLLATE pg_catalog."C" CONSTRAINT master_keys_pkey PRIMARY KEY,
 	fingerprint text COLLATE pg_catalog."C" NOT NULL,
 	first_used_at timestamptz NOT NULL DEFAULT pg_catalog.now()
-);
+) USING heap;
 REVOKE ALL ON TABLE keypool.master_keys FROM PUBLIC;
 
 COMMENT ON TABLE keypool.master_keys IS 'the master keys that this database knows by their ids; a keyring with another key under one of them is refused';
