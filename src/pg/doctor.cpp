@@ -55,7 +55,8 @@ static bool setting_is_off(const char *name, const char *off) {
 }
 
 static void check_keyring(ReturnSetInfo *result, const keypool::Status &problem) {
-  put_check(result, "keyring", problem.ok(), psprintf("%s; mend it, or nothing can be sealed", problem.message));
+  put_check(result, "keyring", problem.ok(),
+            psprintf("%s; until that is corrected nothing can be sealed", problem.message));
   put_check(
       result, "statements hidden",
       session_preload_libraries_string != nullptr && strstr(session_preload_libraries_string, "keypool") != nullptr,
@@ -99,28 +100,45 @@ static SecretCensus take_census(void) {
   return census;
 }
 
-// How many keys have the secret of another key of their provider.
-static int64 count_duplicates(void) {
-  static const char *const kCount =
-      "SELECT COALESCE(pg_catalog.sum(same.keys), 0)::bigint FROM (SELECT pg_catalog.count(*) AS keys"
-      " FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, fingerprint"
-      " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) same";
-  if (!OidIsValid(relations().provider_keys_by_fingerprint)) return 0;
+static int64 count_keys(const char *sql) {
   SPI_connect();
-  owner_execute_connected(kCount, {});
+  owner_execute_connected(sql, {});
   bool is_null;
   int64 count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
   SPI_finish();
   return count;
 }
 
+static bool is_updated(void) { return OidIsValid(relations().master_keys); }
+
+// Keys that have the secret of another key of their provider, and keys of which that is not known.
 static void check_duplicates(ReturnSetInfo *result) {
-  int64 count = count_duplicates();
-  put_check(result, "duplicates", count == 0,
-            psprintf("%lld keys share a secret with another of their provider, and each has limits of its own: SELECT "
-                     "array_agg(id) FROM keypool.provider_keys GROUP BY provider_id, fingerprint HAVING count(*) > 1 "
-                     "finds them (NULL: run keypool_heal() first); delete all but one",
-                     static_cast<long long>(count)));
+  static const char *const kShared =
+      "SELECT COALESCE(pg_catalog.sum(same.keys), 0)::bigint FROM (SELECT pg_catalog.count(*) AS keys"
+      " FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, fingerprint"
+      " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) same";
+  static const char *const kUnknown =
+      "SELECT pg_catalog.count(*) FROM keypool.provider_keys WHERE fingerprint IS NULL AND unopened_since IS NULL";
+  int64 shared = is_updated() ? count_keys(kShared) : 0;
+  int64 unknown = is_updated() ? count_keys(kUnknown) : 0;
+  const char *advice = psprintf("keys that were not compared with others: %lld; run SELECT * FROM keypool_heal()",
+                                static_cast<long long>(unknown));
+  if (shared > 0)
+    advice = psprintf(
+        "%lld keys share a secret with another of their provider, and each has limits of its own: SELECT "
+        "array_agg(id) FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, "
+        "fingerprint HAVING count(*) > 1 finds them; delete all but one of each",
+        static_cast<long long>(shared));
+  put_check(result, "duplicates", shared + unknown == 0, advice);
+}
+
+static void check_states(ReturnSetInfo *result) {
+  int64 missing = count_keys(
+      "SELECT pg_catalog.count(*) FROM keypool.provider_keys k WHERE NOT EXISTS (SELECT FROM keypool.key_state s"
+      " WHERE s.key_id OPERATOR(pg_catalog.=) k.id)");
+  put_check(result, "states", missing == 0,
+            psprintf("keys that have no state and are not used: %lld; run SELECT * FROM keypool_heal()",
+                     static_cast<long long>(missing)));
 }
 
 static void check_secrets(ReturnSetInfo *result, const keypool::Status &problem) {
@@ -293,6 +311,8 @@ static void check_server(ReturnSetInfo *result) {
   put_check(result, "checksums", setting_is("data_checksums", "on"),
             "are off: a damaged page goes unnoticed; stop the server and run pg_checksums --enable");
   put_check(result, "version", kServerIsTested, "this PostgreSQL is not tested with this keypool: use 15, 17 or 18");
+  put_check(result, "extension", is_updated(),
+            "is older than its library: run ALTER EXTENSION keypool UPDATE, then SELECT * FROM keypool_heal()");
 }
 
 extern "C" {
@@ -306,6 +326,7 @@ Datum keypool_doctor(PG_FUNCTION_ARGS) {
   check_keyring(result, problem);
   check_secrets(result, problem);
   check_duplicates(result);
+  check_states(result);
   check_cache(result);
   check_logging(result);
   check_tables(result);

@@ -111,6 +111,12 @@ like(said('tables closed'), qr/revoke them, and use keypool_grant/, 'a right on 
 $node->safe_psql('postgres', 'REVOKE SELECT ON keypool.key_state FROM pg_monitor');
 is(said('triggers') . said('tables closed'), 'okok', 'undone, all is well again');
 
+# A key without a state, as replication leaves it where triggers do not fire for it.
+$node->safe_psql('postgres', q{DELETE FROM keypool.key_state WHERE key_id = (SELECT min(id::text)::uuid FROM keypool.provider_keys)});
+is(said('states'), 'keys that have no state and are not used: 1; run SELECT * FROM keypool_heal()', 'a key without a state is told');
+$node->safe_psql('postgres', 'SELECT keypool_heal()');
+is(said('states'), 'ok', 'healed, all is well again');
+
 # TCP without TLS, where it leaves the machine.
 for my $listening ([ '127.0.0.1', 'ok' ], [ 'localhost , 127.0.0.2', 'ok' ], [ '0.0.0.0', 'told' ], [ '127.0.0.1, 0.0.0.0', 'told' ], [ '*', 'told' ]) {
     my ($addresses, $expected) = @$listening;

@@ -52,7 +52,12 @@ for my $version (@released) {
     is($open->ask(q{SELECT key_value FROM keypool_select('p')}), 'sk-a', "$version: a session uses it");
     like(failure_of($node, 'SELECT * FROM keypool_heal()', $database), qr/^ERROR:  55000: .*^HINT:  Run ALTER EXTENSION keypool UPDATE\.$/ms,
         "$version: before the update heal asks for it");
+    my $to_do = q{SELECT string_agg(translate(result, E'\n', ' '), '; ') FROM keypool_doctor() WHERE "check" IN ('extension', 'duplicates') AND result <> 'ok'};
+    is($node->safe_psql($database, $to_do), 'is older than its library: run ALTER EXTENSION keypool UPDATE, then SELECT * FROM keypool_heal()',
+        "$version: the doctor asks for the update");
     $node->safe_psql($database, 'ALTER EXTENSION keypool UPDATE');
+    like($node->safe_psql($database, $to_do), qr/^keys that were not compared with others: \d+; run SELECT \* FROM keypool_heal\(\)$/,
+        "$version: and, updated, for a heal");
     my $dump = $node->basedir . "/$database.sql";
     $node->run_log([ 'pg_dump', '-f', $dump, $node->connstr($database) ]);
     $node->safe_psql('postgres', "CREATE DATABASE restored");
