@@ -81,7 +81,7 @@ static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view st
   }
   if (!status.ok()) {
     if (!known.noted) execute_for(owner.id, kNoteUnopened);
-    warn(owner.id, "does not open", status);
+    warn(owner.id, "is noted as unopened", status);
     return Healed::kFailed;
   }
   note_master_key(stored);
@@ -138,7 +138,8 @@ static void check_may_heal(const char *function) {
   rights_require_everywhere(Right::kOperate);
   if (!OidIsValid(relations().master_keys))
     ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-            errmsg("%s needs version 0.2.0 of keypool", function), errhint("Run ALTER EXTENSION keypool UPDATE."));
+            errmsg("%s() needs version 0.2.0 of the extension", function),
+            errhint("Run ALTER EXTENSION keypool UPDATE."));
   report_status(master_keys_diagnosis());  // without the right keyring nothing is touched
 }
 

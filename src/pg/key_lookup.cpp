@@ -46,10 +46,8 @@ KeyReference find_key(const keypool::KeyId &id) {
   UnregisterSnapshot(snapshot);
   state_store_close(state, AccessShareLock);
   table_close(keys, AccessShareLock);
-  if (!has_state) {
-    warn_of_missing_state();
-    report_unknown_key();
-  }
+  if (!has_state)
+    ereport(ERROR, errcode(ERRCODE_KEYPOOL_NOT_FOUND), errmsg("key has no state"), errhint("Run keypool_heal()."));
   found.hash = provider_change_hash(found.provider);
   return found;
 }

@@ -115,7 +115,7 @@ static void log_problem(void) {
   logged_problem = problem;
   if (!news || problem.ok()) return;
   ereport(LOG, errmsg("keypool: %s", problem.message),
-          seen.command[0] != '\0' ? 0 : errdetail_log("The keyring is \"%s\".", seen.path),
+          seen.path[0] == '\0' ? 0 : errdetail_log("The keyring is \"%s\".", seen.path),
           key_material()->loaded.count > 0
               ? errhint("The keyring that was loaded before is still used to open secrets.")
               : 0);

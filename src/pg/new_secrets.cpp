@@ -74,7 +74,8 @@ static void refuse_known(Relation keys, Snapshot snapshot, const SecretOwner &ow
     if (key_id_from_datum(id) == owner.id) continue;
     const char *known = DatumGetCString(DirectFunctionCall1(uuid_out, id));
     ereport(ERROR, errcode(ERRCODE_KEYPOOL_KNOWN_SECRET), errmsg("the provider already has this secret"),
-            key != nullptr ? errdetail("Key %s has that of key %s.", key, known) : errdetail("Key %s has it.", known));
+            key != nullptr ? errdetail("Key %s has that of key %s.", key, known) : errdetail("Key %s has it.", known),
+            errhint("Use that key: a second one with this secret would have limits of its own."));
   }
   systable_endscan(scan);
 }

@@ -102,7 +102,7 @@ void pool_cache_retry(uint32 hash, int attempt) {
   if (attempt >= kMaxAttempts)
     ereport(ERROR, errcode(ERRCODE_DATA_CORRUPTED),
             errmsg("keypool.key_state holds a row that this keypool cannot read"),
-            errhint("If the extension was upgraded, connect anew; if the table was altered, undo that."));
+            errhint("If the extension was updated, reconnect; if the table was altered, undo that."));
   assume_provider_change(hash);
 }
 

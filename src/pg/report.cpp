@@ -1,6 +1,8 @@
 // report.cpp - the one place where a failure becomes a PostgreSQL error.
 #include "pg/report.h"
 
+#include "pg/settings.h"
+
 using keypool::Code;
 
 static int sqlstate_of(Code code) {
@@ -20,18 +22,24 @@ static int sqlstate_of(Code code) {
   return ERRCODE_INTERNAL_ERROR;
 }
 
+static const char *keyring_hint(void) {
+  if (keypool_master_key_command[0] != '\0')
+    return "keypool.master_key_command must print the keyring and exit with 0. What it wrote to its standard error is "
+           "in the server's log.";
+  return "keypool.master_key_file must name a file of mode 0600 that belongs to the server's user, with a line such as "
+         " k1:<output of \"openssl rand -base64 32\">.  If the file was good before, correct it and keep its lines: "
+         "they open the secrets.";
+}
+
 static const char *hint_of(Code code) {
   switch (code) {
     case Code::kKeyring:
-      return "keypool.master_key_file names a file of mode 0600 that belongs to the server's user. A new one holds a "
-             "line "
-             "such as  k1:<output of \"openssl rand -base64 32\">.  One that is there already: mend it, and keep its "
-             "lines.";
+      return keyring_hint();
     case Code::kWrongMasterKey:
-      return "Put the line back that the keyring had. If the secrets that it sealed are not needed any more, backups "
-             "included, delete the row of this id from keypool.master_keys.";
+      return "Put the right key of this id back into the keyring. Only if no secret that it sealed is needed any more, "
+             "backups included, delete the row of this id from keypool.master_keys.";
     case Code::kMissingMasterKey:
-      return "Put the missing line back into the file that keypool.master_key_file names.";
+      return "Put the missing line back into the keyring.";
     default:
       return nullptr;
   }

@@ -119,8 +119,9 @@ bool rights_allow(Right right, std::string_view provider) {
 }
 
 [[noreturn]] static void report_denied(const char *what) {
-  ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for %s", what),
-          errhint("keypool_grant() gives a role the rights to use, watch or operate keypool, or one provider of it."));
+  ereport(
+      ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for %s", what),
+      errhint("keypool_grant() gives a role the rights 'app', 'monitor' or 'operator', on one provider or on all."));
   pg_unreachable();
 }
 

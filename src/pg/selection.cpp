@@ -55,7 +55,7 @@ static Selection refused(const Pool *pool, const Refusal &refusal) {
     if (refusal.unopened && !refusal.problem.ok())
       report_status(master_keys()->count == 0 ? master_keys_problem() : refusal.problem);
     answer.status = SelectionStatus::kNoKey;
-    answer.reason = pool == nullptr    ? "The provider has no keys."
+    answer.reason = pool == nullptr    ? "The provider has no keys. Names of providers are case-sensitive."
                     : refusal.unopened ? "No secret of an active key can be decrypted."
                                        : "All keys of the provider are inactive.";
     if (pool != nullptr && pool->active_count == 0) answer.retry_after_ms = wait_for_returning_key(*pool, now);

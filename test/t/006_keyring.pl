@@ -149,7 +149,7 @@ like($open->failure('SELECT keypool_heal()'), qr/^ERROR:  KP401: /, 'keypool_hea
 is(value(q{SELECT bool_and(is_active) FROM keypool_list_keys('harm') WHERE key_label <> 'sound'}), 't', 'and switches nothing off');
 write_keyring($keyring, $new);
 is($open->ask('SELECT * FROM keypool_heal()'), '0|6', 'keypool_heal counts what does not open');
-is(() = $open->messages =~ /^WARNING:  .*does not open/mg, 6, 'and warns of it');
+is(() = $open->messages =~ /^WARNING:  .*is noted as unopened: /mg, 6, 'and warns of it');
 is(value(q{SELECT count(*) FROM keypool.provider_keys WHERE unopened_since IS NOT NULL}), 6, 'and notes it');
 is(value(q{SELECT string_agg(key_label, ' ' ORDER BY key_label) FROM keypool_list_keys() WHERE NOT is_active}), 'sound two', 'and switches nothing off');
 is($idle->ask(q{SELECT key_value FROM keypool_select('elsewhere')}), 'sk-marker-elsewhere', 'and nothing else');

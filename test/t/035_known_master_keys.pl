@@ -66,7 +66,7 @@ value('DELETE FROM keypool.master_keys');
 write_keyring($keyring, $wrong);
 my $fresh = open_session($node);
 is($fresh->ask('SELECT * FROM keypool_heal()'), '0|3', 'heal counts what the wrong keyring does not open');
-is(() = $fresh->messages =~ /^WARNING:  .*key \S+ does not open: /mg, 3, 'and warns of each');
+is(() = $fresh->messages =~ /^WARNING:  .*key \S+ is noted as unopened: /mg, 3, 'and warns of each');
 is(value('SELECT count(*), min(unopened_since) = max(unopened_since) FROM keypool.provider_keys WHERE unopened_since IS NOT NULL'), '3|t', 'and notes since when');
 is(value($keys), $before, 'and switches nothing off');
 is($fresh->ask('SELECT * FROM keypool_heal()'), '0|3', 'again');
