@@ -95,8 +95,9 @@ like(failure_of($node, $select), qr/^ERROR:  KP401: the master key command faile
 set_command("kill -9 \$\$");
 like(failure_of($node, $select), qr/^ERROR:  KP401: the master key command failed: child process was terminated by signal 9/, 'and a signal does');
 
-# What it is given: no input, no descriptor of the server's, no signal that is ignored or blocked.
-set_command("cat >$folder/input; ls -l /proc/\$\$/fd >$folder/descriptors; grep -E '^Sig(Ign|Blk)' /proc/self/status >$folder/signals; cat $keyring");
+# What it is given: no input, no descriptor of the server's, no signal that is ignored or blocked. The shell itself reads its signals:
+# it blocks all of them while it starts a program.
+set_command("cat >$folder/input; ls -l /proc/\$\$/fd >$folder/descriptors; while read -r line; do case \$line in SigBlk*|SigIgn*) echo \"\$line\";; esac; done </proc/\$\$/status >$folder/signals; cat $keyring");
 is($node->safe_psql('postgres', $select), 'ok', 'a command looks at what it was given');
 is(slurp_file("$folder/input"), '', 'no input');
 like(slurp_file("$folder/descriptors"), qr{ 0 -> /dev/null$}m, 'which is empty for good');
