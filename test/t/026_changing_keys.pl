@@ -56,47 +56,51 @@ my $calls = rounds(30, 500);
 add_keys('busy', $keys);
 my $id = value(q{SELECT id FROM keypool.provider_keys WHERE key_label = '1'});
 value(q{CREATE SEQUENCE changes});
-my $writer = begin_load($node, join("\n",
-    q{SELECT keypool_add_key('busy', 'added', 'sk-added-' || nextval('changes'));},
-    q{UPDATE keypool.provider_keys SET priority = 1 WHERE id = (SELECT id FROM keypool.provider_keys ORDER BY id LIMIT 1 OFFSET 100 * random());},
-    q{DELETE FROM keypool.provider_keys WHERE id = (SELECT id FROM keypool.provider_keys WHERE key_label <> '1' ORDER BY id LIMIT 1 OFFSET 100 * random());}),
-    '-c', 1, '-T', 600);
-my ($old_master_key) = split /\n/, slurp_file(keyring_of($node));
-write_keyring(keyring_of($node), new_master_key('second'), $old_master_key);
-my $healer = begin_load($node, 'CALL keypool_heal_in_batches(10);', '-c', 1, '-T', 600);
-my $session = open_session($node);
-$session->ask(q{SET statement_timeout = '8s'});
-my %call = (
-    'a selection' => [ q{SELECT status FROM keypool_try_select('busy')}, 'ok', $calls ],
-    'a peek' => [ q{SELECT status FROM keypool_peek('busy')}, 'ok', $calls ],
-    # They find their key alone, and load the others only after so many calls between two changes.
-    'a record' => [ "SELECT keypool_record('$id', 1)", '', $calls / 16 ],
-    'a 429' => [ "SELECT keypool_mark_429('$id', 1) > now()", 't', $calls / 16 ],
-);
-for my $name (sort keys %call) {
-    my ($statement, $expected, $loads) = @{ $call{$name} };
-    my ($failed, $most, $all) = (0, 0, 0);
-    my $before = value(q{SELECT last_value FROM changes});
-    for (1 .. $calls) {
-        my $rows = rows_read($session, $statement, \my $answer);
-        ++$failed unless defined $rows && $answer eq $expected;
-        $most = $rows if defined $rows && $rows > $most;
-        $all += $rows // 0;
+for (['a tested', 'second', 'off'], ['an untested', 'third', 'on']) {
+    my ($server, $primary, $untested) = @$_;
+    value("ALTER DATABASE postgres SET keypool.test_untested_server = $untested");
+    my $writer = begin_load($node, join("\n",
+        q{SELECT keypool_add_key('busy', 'added', 'sk-added-' || change) FROM nextval('changes') change;},
+        q{UPDATE keypool.provider_keys SET priority = 1 WHERE id = (SELECT id FROM keypool.provider_keys ORDER BY id LIMIT 1 OFFSET 100 * random());},
+        q{DELETE FROM keypool.provider_keys WHERE id = (SELECT id FROM keypool.provider_keys WHERE key_label <> '1' ORDER BY id LIMIT 1 OFFSET 100 * random());}),
+        '-c', 1, '-T', 600);
+    my @old_master_keys = split /\n/, slurp_file(keyring_of($node));
+    write_keyring(keyring_of($node), new_master_key($primary), @old_master_keys);
+    my $healer = begin_load($node, 'CALL keypool_heal_in_batches(10);', '-c', 1, '-T', 600);
+    my $session = open_session($node);
+    $session->ask(q{SET statement_timeout = '8s'});
+    my %call = (
+        'a selection' => [ q{SELECT status FROM keypool_try_select('busy')}, 'ok', $calls ],
+        'a peek' => [ q{SELECT status FROM keypool_peek('busy')}, 'ok', $calls ],
+        # They find their key alone, and load the others only after so many calls between two changes.
+        'a record' => [ "SELECT keypool_record('$id', 1)", '', $calls / 16 ],
+        'a 429' => [ "SELECT keypool_mark_429('$id', 1) > now()", 't', $calls / 16 ],
+    );
+    for my $name (sort keys %call) {
+        my ($statement, $expected, $loads) = @{ $call{$name} };
+        my ($failed, $most, $all) = (0, 0, 0);
+        my $before = value(q{SELECT last_value FROM changes});
+        for (1 .. $calls) {
+            my $rows = rows_read($session, $statement, \my $answer);
+            ++$failed unless defined $rows && $answer eq $expected;
+            $most = $rows if defined $rows && $rows > $most;
+            $all += $rows // 0;
+        }
+        my $changes = value(q{SELECT last_value FROM changes}) - $before;
+        is($failed, 0, "$name is answered while keys change in $server server") or diag($session->messages);
+        # Of each key its configuration and its state; some keys more, which were added meanwhile.
+        cmp_ok($most, '<=', 2.1 * $keys, "... and reads no more than one load") or diag($most);
+        cmp_ok($all, '<=', 2.1 * $keys * $loads + 2 * $calls, "... all of them together " . int($loads)) or diag($all);
+        cmp_ok($changes, '>', 0, '... in between changes');
+        experiment("$name of $keys keys beside a writer in $server server", "$calls calls, $changes times three changes", "$failed failed, $most rows read at most");
     }
-    my $changes = value(q{SELECT last_value FROM changes}) - $before;
-    is($failed, 0, "$name is answered while keys change") or diag($session->messages);
-    # Of each key its configuration and its state; some keys more, which were added meanwhile.
-    cmp_ok($most, '<=', 2.1 * $keys, "... and reads no more than one load") or diag($most);
-    cmp_ok($all, '<=', 2.1 * $keys * $loads + 2 * $calls, "... all of them together " . int($loads)) or diag($all);
-    cmp_ok($changes, '>', 0, '... in between changes');
-    experiment("$name of $keys keys beside a writer", "$calls calls, $changes times three changes", "$failed failed, $most rows read at most");
+    $session->close;
+    for my $load ($writer, $healer) {
+        $load->{run}->signal('TERM');
+        $load->{run}->finish;
+        unlike($load->{errors}, qr/ERROR/, 'no change fails');
+    }
+    cmp_ok(value("SELECT count(*) FROM keypool.provider_keys WHERE key_value LIKE 'enc:v1:$primary:%'"), '>', $keys / 2, 'and keys were sealed anew');
 }
-$session->close;
-for my $load ($writer, $healer) {
-    $load->{run}->signal('TERM');
-    $load->{run}->finish;
-    unlike($load->{errors}, qr/ERROR/, 'no change fails');
-}
-cmp_ok(value(q{SELECT count(*) FROM keypool.provider_keys WHERE key_value LIKE 'enc:v1:second:%'}), '>', $keys / 2, 'and keys were sealed anew');
 $node->stop;
 done_testing();
