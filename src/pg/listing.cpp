@@ -47,15 +47,9 @@ struct ResultRow {
   void SetTime(int column, TimeUs time) { Set(column, TimestampTzGetDatum(clock_to_timestamptz(time)), time == 0); }
 };
 
-// Copies a key's state under the shared lock. A key without one looks like a fresh one.
-static void copy_state(Relation relation, const StateFinder &finder, const KeyId &id, KeyState *copy) {
-  ItemPointerData address;
-  *copy = keypool::FreshState();
-  if (!state_finder_find(finder, id, &address)) return;
-  LockedState locked = state_store_lock(relation, address, id, BUFFER_LOCK_SHARE);
-  if (locked.state == nullptr) return;
-  *copy = *locked.state;
-  state_store_unlock(locked, false);
+// A key without a state looks like a fresh one.
+static void copy_state(const StateFinder &finder, const KeyId &id, KeyState *copy) {
+  if (!state_finder_copy(finder, id, copy)) *copy = keypool::FreshState();
 }
 
 static void set_configuration(ResultRow *result, HeapTuple row, TupleDesc columns, TimeUs *inactive_until) {
@@ -107,7 +101,7 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
     KeyState state;
     set_configuration(&listed, row, RelationGetDescr(keys), &inactive_until);
     if (!rights_allow(Right::kLook, text_view(DatumGetTextPP(listed.values[kProvider])))) continue;
-    copy_state(states, finder, key_id_from_datum(listed.values[kId]), &state);
+    copy_state(finder, key_id_from_datum(listed.values[kId]), &state);
     set_state(&listed, state, inactive_until, now);
     tuplestore_putvalues(result->setResult, result->setDesc, listed.values, listed.nulls);
   }
@@ -153,7 +147,7 @@ static bool read_listed_state(const KeyId &id, KeyState *state) {
   if (!check_listed(id, snapshot)) return false;
   Relation states = state_store_open(AccessShareLock);
   StateFinder finder = state_finder_begin(states, snapshot);
-  copy_state(states, finder, id, state);
+  copy_state(finder, id, state);
   state_finder_end(&finder);
   state_store_close(states, AccessShareLock);
   return true;

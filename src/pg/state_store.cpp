@@ -111,6 +111,18 @@ static keypool::KeyState *find_state(Buffer buffer, const ItemPointerData &addre
   return state->layout == keypool::kLayout ? state : nullptr;
 }
 
+bool state_finder_copy(const StateFinder &finder, const keypool::KeyId &key, keypool::KeyState *copy) {
+  ItemPointerData address;
+  if (!state_finder_find(finder, key, &address)) return false;
+  Buffer buffer = ReadBuffer(finder.scan->heapRelation, ItemPointerGetBlockNumber(&address));
+  LockBuffer(buffer, BUFFER_LOCK_SHARE);
+  bool is_doubtful;
+  const keypool::KeyState *state = find_state(buffer, address, key, &is_doubtful);
+  if (state != nullptr) *copy = *state;
+  UnlockReleaseBuffer(buffer);
+  return state != nullptr;
+}
+
 // Whether a row that somebody has begun to delete is still there. To ask that may read files and raise, so the row's
 // buffer must not be locked. Leaves a hint in the row once that is settled.
 static bool is_there(Relation relation, ItemPointerData address) {

@@ -40,6 +40,10 @@ StateFinder state_finder_begin(Relation relation, Snapshot snapshot);
 bool state_finder_find(const StateFinder &finder, const keypool::KeyId &key, ItemPointer address);
 void state_finder_end(StateFinder *finder);
 
+// Copies a key's state, as it is now, out of the row that the snapshot sees, deleted since or not. False if it sees
+// none. The snapshot must keep the row from being removed.
+bool state_finder_copy(const StateFinder &finder, const keypool::KeyId &key, keypool::KeyState *copy);
+
 // Locks a row's buffer, shared to read or exclusive to change the reserved half. Where state is null the buffer is not
 // locked.
 LockedState state_store_lock(Relation relation, const ItemPointerData &address, const keypool::KeyId &key, int mode);
