@@ -80,6 +80,7 @@ static void take_in_changes(void) {
   if (cached_version != version || changes.all || outgrown) {
     drop_all();
     outgrown = false;
+    memset(misses, 0, sizeof(misses));
     cached_version = version;
     return;
   }
