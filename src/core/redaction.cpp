@@ -264,33 +264,14 @@ bool NamesSecret(std::string_view text) noexcept {
   return false;
 }
 
-namespace {
-
-// A text without the blanks and comments before it.
-std::string_view AfterBlanks(std::string_view text) {
-  for (;;) {
-    size_t blanks = std::min(text.find_first_not_of(" \t\r\n\f"), text.size());
-    text.remove_prefix(blanks);
-    std::string_view close = text.starts_with("--") ? "\n" : "*/";
-    if (!text.starts_with("--") && !text.starts_with("/*")) return text;
-    size_t end = text.find(close, 2);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + close.size());
+bool NamesExecute(std::string_view text) noexcept {
+  for (size_t at = 0; at < text.size(); ++at) {
+    size_t end = at;
+    while (end < text.size() && IsWord(text[end])) ++end;
+    if (SameWord(text.substr(at, end - at), "execute")) return true;
+    at = end;
   }
-}
-
-}  // namespace
-
-std::string_view ExecutedName(std::string_view text) noexcept {
-  static constexpr std::string_view kExecute = "execute";
-  text = AfterBlanks(text);
-  if (!SameWord(text.substr(0, kExecute.size()), kExecute)) return {};
-  std::string_view rest = AfterBlanks(text.substr(kExecute.size()));
-  size_t end = 0;
-  if (rest.starts_with('"'))
-    end = std::min(rest.find('"', 1), rest.size() - 1) + 1;
-  else
-    while (end < rest.size() && IsWord(rest[end])) ++end;
-  return rest.substr(0, end);
+  return false;
 }
 
 Redaction RedactConstants(char *text, size_t size) noexcept { return RedactUntil(text, size, nullptr); }

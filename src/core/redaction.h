@@ -9,8 +9,9 @@ namespace keypool {
 // Whether a text names what a secret is given to. A statement that does may hold a secret as a constant, or bind one.
 bool NamesSecret(std::string_view text) noexcept;
 
-// The name of the prepared statement that an EXECUTE names, as it is typed; empty if the text is no EXECUTE.
-std::string_view ExecutedName(std::string_view text) noexcept;
+// Whether a text holds the word EXECUTE. A statement that does may run a prepared one, also from within EXPLAIN, CREATE
+// TABLE AS, or behind another statement of the same text.
+bool NamesExecute(std::string_view text) noexcept;
 
 // What was read of a text, what was written in its place, and how many bytes were looked at for that: at most
 // kMaxLooks for each byte read, whatever the text.

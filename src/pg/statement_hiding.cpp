@@ -2,7 +2,6 @@
 #include "pg/statement_hiding.h"
 
 extern "C" {
-#include "commands/prepare.h"
 #include "executor/executor.h"
 #include "parser/analyze.h"
 #include "tcop/tcopprot.h"
@@ -20,6 +19,7 @@ static ProcessUtility_hook_type previous_utility_hook;
 static char *filler;                       // as long as what pg_stat_activity shows
 static TimestampTz secret_statement = 0;   // the start of the statement that brought a secret; 0: none did
 static TimestampTz started_statement = 0;  // the start of the statement that last started an executor
+static bool has_brought_secret = false;    // this session, at any time: so it may have prepared a statement that does
 
 // The text that the log shows in place of the running statement's, and the latter. Each protocol message sets
 // debug_query_string, and takes it back before that text's memory goes.
@@ -44,29 +44,13 @@ static bool statement_is_marked(void) {
   return secret_statement != 0 && secret_statement == GetCurrentStatementStartTimestamp();
 }
 
-// Whether a prepared statement may be given a secret.
-static bool prepared_names_secret(const char *name) {
-  const PreparedStatement *prepared = FetchPreparedStatement(name, false);
-  return prepared != nullptr && names_secret(prepared->plansource->query_string);
+// Whether the text of a statement says that it may be given a secret. The name after EXECUTE is not looked up: this
+// runs inside error reporting, and a name can be written in many ways.
+static bool text_brings_secret(const char *text) {
+  return names_secret(text) || (has_brought_secret && text != nullptr && keypool::NamesExecute(text));
 }
 
-// Whether a text is an EXECUTE of one. This runs inside error reporting: no name is made longer, and nothing allocated.
-static bool text_executes_secret(const char *text) {
-  if (text == nullptr) return false;
-  std::string_view typed = keypool::ExecutedName(text);
-  bool quoted = typed.starts_with('"');
-  if (quoted) typed = typed.substr(1, typed.size() < 2 ? 0 : typed.size() - 2);
-  if (typed.empty()) return false;
-  char name[NAMEDATALEN] = {};
-  size_t size = Min(typed.size(), sizeof(name) - 1);
-  for (size_t i = 0; i < size; ++i) name[i] = quoted ? typed[i] : static_cast<char>(pg_ascii_tolower(typed[i]));
-  return prepared_names_secret(name);
-}
-
-bool running_statement_brings_secret(void) {
-  const char *text = running_statement();
-  return statement_is_marked() || names_secret(text) || text_executes_secret(text);
-}
+bool running_statement_brings_secret(void) { return statement_is_marked() || text_brings_secret(running_statement()); }
 
 static const keypool::KnownValues &values_now(StatementValues *known) {
   if (known->statement != GetCurrentStatementStartTimestamp()) known->values.Wipe();
@@ -104,6 +88,7 @@ void redact_running_statement(void) {
 void hide_running_statement(void) {
   if (statement_is_marked() || debug_query_string == nullptr) return;
   secret_statement = GetCurrentStatementStartTimestamp();
+  has_brought_secret = true;
   copy_redacted();
   auto query_id = pgstat_get_my_query_id();
   // A shorter text would leave the tail of the longer one behind in shared memory.
@@ -136,14 +121,8 @@ static void hide_executed(const QueryDesc *query) {
   remember_parameters(query->params);
 }
 
-// Whether a command executes a prepared statement that may be given a secret.
-static bool executes_secret(const Node *command) {
-  return command != nullptr && IsA(command, ExecuteStmt) &&
-         prepared_names_secret(reinterpret_cast<const ExecuteStmt *>(command)->name);
-}
-
 static void on_analyze(ParseState *state, Query *query, JumbleState *jumble) {
-  if (names_secret(state->p_sourcetext) || executes_secret(query->utilityStmt)) hide_running_statement();
+  if (text_brings_secret(state->p_sourcetext)) hide_running_statement();
   if (previous_analyze_hook != nullptr) previous_analyze_hook(state, query, jumble);
 }
 
@@ -169,7 +148,7 @@ static void on_executor_run(QueryDesc *query, ScanDirection direction, uint64 co
 static void on_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context,
                        ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver,
                        QueryCompletion *completion) {
-  if (names_secret(text) || executes_secret(statement->utilityStmt)) hide_running_statement();
+  if (text_brings_secret(text)) hide_running_statement();
   ProcessUtility_hook_type next = previous_utility_hook != nullptr ? previous_utility_hook : standard_ProcessUtility;
   next(statement, text, read_only, context, parameters, environment, receiver, completion);
 }

@@ -87,13 +87,12 @@ TEST(Redaction, KnowsWhatSecretsAreGivenTo) {
   EXPECT_FALSE(NamesSecret(""));
 }
 
-TEST(Redaction, TellsWhatIsExecuted) {
-  EXPECT_EQ(ExecutedName("EXECUTE add('secret')"), "add");
-  EXPECT_EQ(ExecutedName("/* a */ -- b\n execute \"it's\"('secret')"), "\"it's\"");
-  EXPECT_EQ(ExecutedName("EXECUTE \"never ends"), "\"never ends");
-  EXPECT_EQ(ExecutedName("EXECUTE"), "");
-  EXPECT_EQ(ExecutedName("/* never ends"), "");
-  EXPECT_EQ(ExecutedName("SELECT 1"), "");
+TEST(Redaction, FindsExecuteAnywhere) {
+  for (const char *text : {"EXECUTE add('secret')", "explain (analyze) execute add('secret')",
+                           "SELECT 1;execute\"a\"(1)", "CREATE TABLE t AS Execute", "/* a */EXECUTE/* b */add"})
+    EXPECT_TRUE(NamesExecute(text)) << text;
+  for (const char *text : {"", "SELECT executed, execute_, $execute FROM t", "execut", "re_execute"})
+    EXPECT_FALSE(NamesExecute(text)) << text;
 }
 
 TEST(Redaction, StopsWhereTheStatementEnds) {

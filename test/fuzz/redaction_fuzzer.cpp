@@ -40,7 +40,7 @@ static void CheckValues(std::vector<char> text) {
   ForEachConstant(
       known, [](void *all, std::string_view constant) { static_cast<KnownValues *>(all)->Remember(constant); },
       &values);
-  Require(ExecutedName(known).size() <= known.size());
+  NamesExecute(known);
   Require(values.Hide(text.data(), text.size()) <= text.size());
   values.Wipe();
 }
