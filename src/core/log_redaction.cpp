@@ -162,12 +162,13 @@ size_t RedactPlainPlan(char *text, size_t size) {
 }
 
 // Whether a plan that begins with this is YAML: as text, it would be a statement that begins with a quoted identifier.
+// One that is cut off within its statement is.
 bool IsYaml(std::string_view plan) {
   static constexpr std::string_view kBegin = "Query Text: \"";
   if (!plan.starts_with(kBegin)) return false;
   plan.remove_prefix(kBegin.size());
   plan.remove_prefix(std::min(plan.size(), QuotedSize(plan)));
-  return plan.starts_with("\"\nPlan:") || plan.starts_with("\"\nQuery Parameters: \"");
+  return plan.empty() || plan.starts_with("\"\nPlan:") || plan.starts_with("\"\nQuery Parameters: \"");
 }
 
 bool RedactPlan(char *text, size_t *size) {
@@ -201,10 +202,11 @@ size_t CsvFieldSize(std::string_view text) {
 }
 
 size_t RedactCsvStatement(char *field, size_t size) {
-  if (size < 2 || field[0] != '"' || field[size - 1] != '"') return RedactConstants(field, size).written;
-  size_t left = RedactEscaped(field + 1, size - 2, kCsv);
-  field[left + 1] = '"';
-  return left + 2;
+  if (size == 0 || field[0] != '"') return RedactConstants(field, size).written;
+  size_t quotes = size > 1 && field[size - 1] == '"' ? 2 : 1;  // without the second, it is cut off
+  size_t left = 1 + RedactEscaped(field + 1, size - quotes, kCsv);
+  if (quotes == 2) field[left++] = '"';
+  return left;
 }
 
 size_t RedactCsvParameters(char *field, size_t size) {

@@ -19,7 +19,8 @@ struct Name {
 constexpr Name kNames[] = {Name("keypool_add_key"), Name("provider_keys")};
 
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80) != 0; }
-bool IsWord(char c) { return IsLetter(c) || (c >= '0' && c <= '9') || c == '$'; }
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsWord(char c) { return IsLetter(c) || IsDigit(c) || c == '$'; }
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
 bool SameWord(std::string_view word, std::string_view lower) {
@@ -114,7 +115,8 @@ class Redactor {
 
   void Word() {
     size_t end = at_;
-    while (end < end_ && IsWord(source_[end])) ++end;
+    bool number = IsDigit(source_[at_]);  // after which a dollar begins a quote
+    while (end < end_ && IsWord(source_[end]) && !(number && source_[end] == '$')) ++end;
     std::string_view word = source_.substr(at_, end - at_);
     escape_prefix_at_ = SameWord(word, "e") ? end : std::string_view::npos;
     CopyTo(end);
@@ -150,10 +152,14 @@ class Redactor {
     CopyTo(at_ + 1);
   }
 
+  // One without an end is an error, in which constants may stand anywhere.
   void Identifier() {
     if (before_ == Before::kLanguage) OtherLanguage();
     before_ = before_ == Before::kLanguage ? Before::kBody : Before::kNothing;
-    CopyTo(Find("\"", at_ + 1));
+    size_t end = Find("\"", at_ + 1);
+    bool closed = end > at_ + 1 && source_[end - 1] == '"';
+    CopyTo(closed ? end : at_ + 1);
+    if (!closed) Hide(end);
   }
 
   void Comment() {

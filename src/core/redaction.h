@@ -25,9 +25,9 @@ inline constexpr size_t kMaxLooks = 5;
 // Replaces what stands in the string constants of SQL text by up to three asterisks, in place, which never makes it
 // longer; the rest is as it was. Understands '...', E'...', dollar quotes, quoted identifiers and comments, as the
 // lexer of PostgreSQL does. The body of a DO block or a function in SQL or PL/pgSQL is taken for SQL itself; any other
-// dollar quote is a constant, also one within a body. A constant without an end goes to the end of the text or body,
-// and so does one whose end depends on standard_conforming_strings, since who reads the text does not know what was
-// set.
+// dollar quote is a constant, also one within a body. To the end of the text or body go: a constant without an end, one
+// whose end depends on standard_conforming_strings, since who reads the text does not know what was set, and what
+// follows a double quote without a second one.
 Redaction RedactConstants(char *text, size_t size) noexcept;
 
 // The same, up to a line that starts outside of constants, comments and bodies and of which `ends` is true.

@@ -36,6 +36,19 @@ TEST(LogRedaction, HidesParameters) {
   EXPECT_EQ(Known("Parameters: $1 = 'back\\', $2 = 'secret'"), "Parameters: $1 = '***");
 }
 
+// What is longer than an entry may be is cut off anywhere.
+TEST(LogRedaction, HidesInWhatIsCutOff) {
+  EXPECT_EQ(Known("AUDIT: SESSION,1,1,READ,SELECT,,,\"SELECT f('a', \"\"it's\"\", 'secret', "),
+            "AUDIT: SESSION,1,1,READ,SELECT,,,\"SELECT f('*', \"\"it's\"\", '***', ");
+  EXPECT_EQ(Known("AUDIT: SESSION,1,1,READ,SELECT,,,\""), "AUDIT: SESSION,1,1,READ,SELECT,,,\"");
+  EXPECT_EQ(Known("duration: 1 ms  plan:\nQuery Text: \"SELECT \\\"it's\\\", 'secret', "),
+            "duration: 1 ms  plan:\nQuery Text: \"SELECT \\\"it's\\\", '***', ");
+  EXPECT_EQ(Known("duration: 1 ms  plan:\n{\n \"Query Text\": \"SELECT \\\"it's\\\", 'secret', "),
+            "duration: 1 ms  plan:\n{\n \"Query Text\": \"SELECT \\\"it's\\\", '***', ");
+  EXPECT_EQ(Known("duration: 1 ms  plan:\n<explain><Query-Text>SELECT 'secret', "),
+            "duration: 1 ms  plan:\n<explain><Query-Text>SELECT '***', ");
+}
+
 constexpr const char *kHeader = "duration: 0.012 ms  plan:\n";
 
 TEST(LogRedaction, ReadsPlansAsText) {

@@ -51,10 +51,17 @@ TEST(Redaction, IsNotMisledByQuotesThatBeginNoConstant) {
   EXPECT_EQ(Redacted("/* never ends 'x'"), "/* never ends 'x'");
 }
 
+TEST(Redaction, HidesWhatFollowsAnIdentifierWithoutAnEnd) {
+  EXPECT_EQ(Redacted("f(\"p, 'a', 'secret')"), "f(\"***");
+  EXPECT_EQ(Redacted("DO $$ f(\"p, 'a', 'secret') $$, 'x'"), "DO $$ f(\"***$$, '*'");
+  EXPECT_EQ(Redacted("\""), "\"");
+}
+
 TEST(Redaction, HidesDollarQuotesButReadsBodies) {
   EXPECT_EQ(Redacted("f($$sk's secret$$, 'x')"), "f($$***$$, '*')");
   EXPECT_EQ(Redacted("f($tag$a $$ b$tag$, 'x')"), "f($tag$***$tag$, '*')");
   EXPECT_EQ(Redacted("f($1, a$b$c, 'secret')"), "f($1, a$b$c, '***')");
+  EXPECT_EQ(Redacted("f(1$tag$secret$tag$, $1$$secret$$)"), "f(1$tag$***$tag$, $1$$***$$)");
   EXPECT_EQ(Redacted("f($$never ends"), "f($$***");
   EXPECT_EQ(Redacted("DO $$BEGIN PERFORM f('secret', $x$secret$x$); END$$; SELECT 'x'"),
             "DO $$BEGIN PERFORM f('***', $x$***$x$); END$$; SELECT '*'");
@@ -128,7 +135,8 @@ TEST(Redaction, LooksAtEachByteAFewTimesAtMost) {
 }
 
 TEST(Redaction, OfWhatIsRedactedChangesNothing) {
-  for (const char *text : {"f('secret', E'a\\'b', $$c$$)", "DO $$ 'a' ' $$ '", "$a$ $b$ $a$ ' \" -- /* "}) {
+  for (const char *text :
+       {"f('secret', E'a\\'b', $$c$$)", "DO $$ 'a' ' $$ '", "'a' \"b 'c'", "$a$ $b$ $a$ ' \" -- /* "}) {
     std::string once = Redacted(text);
     EXPECT_EQ(Redacted(once), once) << text;
   }
