@@ -164,8 +164,8 @@ Status CheckInSecret(const Character &c, bool lines) {
   return {};
 }
 
-// What is wrong with one character of a name.
-Status CheckInName(const Character &c, const char *argument, bool at_end) {
+// What is wrong with one character of a name. `joins`: it follows one that a joiner or a selector may belong to.
+Status CheckInName(const Character &c, const char *argument, bool at_end, bool joins) {
   switch (c.kind) {
     case Kind::kLineEnd:
     case Kind::kTab:
@@ -177,12 +177,14 @@ Status CheckInName(const Character &c, const char *argument, bool at_end) {
       if (!at_end) return {};
       return Failure(Code::kInvalidArgument, "%s must not begin or end with a blank", argument);
     case Kind::kJoiner:
-      if (!at_end) return {};
+      if (joins && !at_end) return {};
+      return Unseen(argument, "invisible characters", c.code);
+    case Kind::kSelector:
+      if (joins) return {};
       [[fallthrough]];
     case Kind::kInvisible:
       return Unseen(argument, "invisible characters", c.code);
     case Kind::kVisible:
-    case Kind::kSelector:
     case Kind::kMask:
       break;
   }
@@ -217,10 +219,12 @@ Status CheckGivenSecret(std::string_view secret) noexcept {
 }
 
 Status CheckGivenName(std::string_view name, const char *argument) noexcept {
+  bool after_ascii = true;
   for (std::string_view rest = name; !rest.empty();) {
     Character c = FrontOf(rest);
     bool at_end = rest.size() == name.size() || rest.size() == c.size;
-    if (Status status = CheckInName(c, argument, at_end); !status.ok()) return status;
+    if (Status status = CheckInName(c, argument, at_end, !after_ascii); !status.ok()) return status;
+    after_ascii = c.code < 0x80;
     rest.remove_prefix(c.size);
   }
   return {};

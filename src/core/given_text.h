@@ -18,15 +18,14 @@ inline constexpr size_t kMaxLabelBytes = 1024;
 std::string_view CutWhiteSpace(std::string_view text) noexcept;
 
 // Whether a secret, without white space at its ends, can be one. kInvalidArgument: it is empty or longer than
-// kMaxSecretBytes; begins as an HTTP
-// header does; is masked (holds a bullet or an ellipsis, three asterisks or dots in a row, or no letter and no digit);
-// holds more than one line, which only JSON (`{` to `}`) and PEM (`-----BEGIN ` to `-----`) may; or holds a control
-// character or one that nobody sees.
+// kMaxSecretBytes; begins as an HTTP header does; is masked (holds a bullet or an ellipsis, three asterisks or dots in
+// a row, or no letter and no digit); holds more than one line, which only JSON (`{` to `}`) and PEM (`-----BEGIN ` to
+// `-----`) may; or holds a control character or one that nobody sees.
 Status CheckGivenSecret(std::string_view secret) noexcept;
 
 // Whether a name can be told from every other by looking at it. kInvalidArgument: it holds a control character, a line
 // end, a no-break space or an invisible character, or has a blank at an end. `argument` is what messages call it.
-// Joiners and variation selectors, which scripts and emoji need, may stand inside.
+// Joiners and variation selectors, which scripts and emoji need, may follow a character that is not ASCII.
 Status CheckGivenName(std::string_view name, const char *argument) noexcept;
 
 // CheckGivenName, and at most kMaxLabelBytes.

@@ -129,6 +129,10 @@ TEST(GivenText, RefusesNamesThatLookLikeAnother) {
       EXPECT_NE(Name(name), "ok") << std::hex << code;
   for (uint32_t code : {0xa0, 0x202f, 0x200b, 0xfeff, 0x0a, 0x2028, 0x85, 0x01})
     EXPECT_NE(Name("gr" + Utf8(code) + "oq"), "ok") << std::hex << code;
+  // Joiners and variation selectors, which change nothing after a Latin letter.
+  for (uint32_t code : {0x200c, 0x200d, 0xfe0e, 0xfe0f, 0x180b, 0xe0041, 0xe0100})
+    for (const std::string &name : {"gr" + Utf8(code) + "oq", "groq" + Utf8(code), Utf8(code) + "groq"})
+      EXPECT_TRUE(Name(name).starts_with("name must not contain invisible characters (U+")) << std::hex << code;
   EXPECT_EQ(Name("groq "), "name must not begin or end with a blank");
 }
 
