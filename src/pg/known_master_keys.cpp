@@ -3,6 +3,8 @@
 
 #include <openssl/crypto.h>
 
+#include <initializer_list>
+
 #include "core/envelope.h"
 #include "pg/arguments.h"
 #include "pg/door.h"
@@ -10,6 +12,7 @@
 #include "pg/owner_query.h"
 #include "pg/relations.h"
 #include "pg/report.h"
+#include "pg/utf8.h"
 
 using keypool::Code;
 using keypool::Failure;
@@ -101,11 +104,15 @@ static bool opens(keypool::Keyring *keyring, HeapTuple row, Relation table, char
   keypool::ParseStored(value, static_cast<uint8_t *>(palloc(value.size() + 1)), &stored);
   bool is_null;
   Datum id = heap_getattr(row, kKeysId, RelationGetDescr(table), &is_null);
-  keypool::SecretOwner owner = {key_id_from_datum(id), column(row, table, kKeysProvider)};
-  size_t size = 0;
-  Status status = call_core([&] { return keypool::Open(keyring, stored, owner, out, &size); });
-  OPENSSL_cleanse(out, size);
-  return status.ok();
+  std::string_view provider = column(row, table, kKeysProvider);
+  for (std::string_view bound : {utf8_of_provider(provider), provider}) {  // now, and by versions before 0.2.0
+    size_t size = 0;
+    keypool::SecretOwner owner = {key_id_from_datum(id), bound};
+    Status status = call_core([&] { return keypool::Open(keyring, stored, owner, out, &size); });
+    OPENSSL_cleanse(out, size);
+    if (status.ok()) return true;
+  }
+  return false;
 }
 
 static bool is_sealed_under(HeapTuple row, Relation table, std::string_view id) {

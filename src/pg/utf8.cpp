@@ -8,8 +8,15 @@ extern "C" {
 
 #include <openssl/crypto.h>
 
+#include <algorithm>
+
 #include "core/provider_name.h"
 #include "pg/secrets.h"
+
+// Which is the same in every encoding of a database, also in MULE_INTERNAL, which no conversion to UTF-8 is for.
+static bool is_ascii(std::string_view given) {
+  return std::all_of(given.begin(), given.end(), [](char c) { return (c & 0x80) == 0; });
+}
 
 // Converts with PostgreSQL's own conversion: one that a search_path finds may be anybody's. False if there is none, or
 // for a text that it does not convert. The result is palloc'd.
@@ -30,7 +37,7 @@ static bool convert(std::string_view given, int from, int to, char **result, Siz
 }
 
 std::string_view utf8_of_text(std::string_view given, const char *argument) {
-  if (utf8_is_native()) return given;
+  if (utf8_is_native() || is_ascii(given)) return given;
   char *converted;
   Size size;
   if (!convert(given, GetDatabaseEncoding(), PG_UTF8, &converted, &size))
@@ -47,7 +54,7 @@ std::string_view utf8_of_provider(std::string_view provider) {
     char utf8[keypool::kMaxProviderBytes * MAX_CONVERSION_GROWTH];
     Size size;
   } last;  // that was converted; most calls of a process are for the same
-  if (utf8_is_native() || provider.size() > sizeof(last.given)) return provider;
+  if (utf8_is_native() || is_ascii(provider) || provider.size() > sizeof(last.given)) return provider;
   if (provider == std::string_view{last.given, last.given_size}) return {last.utf8, last.size};
   char *converted;
   Size size;
@@ -61,6 +68,11 @@ std::string_view utf8_of_provider(std::string_view provider) {
 }
 
 bool utf8_to_database(std::string_view utf8, char *out, Size capacity, Size *size) {
+  if (is_ascii(utf8) && utf8.size() <= capacity) {
+    memmove(out, utf8.data(), utf8.size());
+    *size = utf8.size();
+    return true;
+  }
   char *converted;
   Size needed;
   if (!pg_verify_mbstr(PG_UTF8, utf8.data(), static_cast<int>(utf8.size()), true)) return false;
