@@ -20,6 +20,7 @@ $node->safe_psql('postgres', q{
     ALTER TABLE keypool.key_state OWNER TO manager;
     ALTER TABLE keypool.grants OWNER TO manager;
     ALTER TABLE keypool.freed_keys OWNER TO manager;
+    ALTER TABLE keypool.master_keys OWNER TO manager;
     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public, keypool TO manager;
     CREATE EXTENSION postgres_fdw;
     CREATE SCHEMA lair AUTHORIZATION mallory;
@@ -73,7 +74,7 @@ like(failure_of($node, q{SET ROLE manager; SELECT * FROM keypool_import('den.key
 $node->safe_psql('postgres', qq{
     CREATE TABLE parted ($columns) PARTITION BY LIST (provider_id);
     CREATE TABLE part (updated_at timestamptz, gone integer, key_label text, provider_id text, key_value text, is_active boolean, id uuid);
-    INSERT INTO part (id, provider_id, key_label, key_value, is_active) VALUES (gen_random_uuid(), 'moved', repeat('long ', 100), 'sk-moved', true);
+    INSERT INTO part (id, provider_id, key_label, key_value, is_active) VALUES (gen_random_uuid(), 'moved', repeat('long', 100), 'sk-moved', true);
     ALTER TABLE part DROP gone, ADD priority integer DEFAULT 7, ADD max_rpm bigint DEFAULT 8, ADD max_tpm bigint, ADD last_429_at timestamptz, ADD cooldown_until timestamptz,
         ADD total_requests bigint DEFAULT 9, ADD total_tokens bigint, ADD last_used_at timestamptz, ADD created_at timestamptz;
     ALTER TABLE parted ATTACH PARTITION part FOR VALUES IN ('moved');
@@ -83,7 +84,7 @@ $node->safe_psql('postgres', qq{
     CREATE TABLE minutes_more () INHERITS (minutes);
     INSERT INTO minutes_more SELECT id, date_trunc('minute', now()), 5, 50 FROM part});
 is($node->safe_psql('postgres', q{SET work_mem = '64kB'; SELECT * FROM keypool_import('parted', 'minutes')}), '3001|1', 'partitions and children are read');
-is($node->safe_psql('postgres', q{SELECT key_label = repeat('long ', 100), priority, max_rpm, total_requests, window_requests, window_tokens FROM keypool_list_keys('moved')}),
+is($node->safe_psql('postgres', q{SELECT key_label = repeat('long', 100), priority, max_rpm, total_requests, window_requests, window_tokens FROM keypool_list_keys('moved')}),
     't|7|8|9|5|50', 'with all that is in them');
 is($node->safe_psql('postgres', q{SELECT count(DISTINCT id), count(key_label) FROM keypool_list_keys('many')}), '3000|0', 'and nothing else');
 
