@@ -58,9 +58,10 @@ for my $change (
 }
 # One for each subtransaction too, which may be rolled back by itself.
 my $in_parts = q{DO $$ BEGIN FOR i IN 1..100 LOOP BEGIN
-    PERFORM count(keypool_add_key('parts', j::text, 'sk-parts-' || i || '-' || j)) FROM generate_series(1, 20) j;
+    PERFORM count(keypool_add_key('parts', j::text, concat('sk-', i, '-', j))) FROM generate_series(1, 20) j;
     EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$};
 cmp_ok(commit_after($in_parts), '<', 100 * 20 + 1000, '100 subtransactions of 20 keys are 100 announcements');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM keypool_list_keys('parts')}), 2000, 'which all were committed');
 $node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE provider_id = 'parts'; VACUUM FULL keypool.key_state});
 
 # Many records.
