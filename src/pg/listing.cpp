@@ -96,6 +96,7 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
   SysScanDesc scan = systable_beginscan_ordered(keys, order, snapshot, conditions, &condition);
   StateFinder finder = state_finder_begin(states, snapshot);
   while (HeapTuple row = systable_getnext_ordered(scan, ForwardScanDirection)) {
+    CHECK_FOR_INTERRUPTS();
     ResultRow listed;
     TimeUs inactive_until;
     KeyState state;
