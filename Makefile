@@ -20,65 +20,65 @@ EXTENSION = keypool
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(srcdir)/keypool.control)
 MODULE_big = keypool
 OBJS = \
-	src/core/base64.o \
-	src/core/envelope.o \
-	src/core/given_text.o \
 	src/core/key_id.o \
 	src/core/key_state_text.o \
-	src/core/keyring.o \
-	src/core/known_values.o \
 	src/core/lease.o \
-	src/core/log_redaction.o \
 	src/core/provider_name.o \
-	src/core/redaction.o \
-	src/core/registers.o \
-	src/core/secret_fingerprint.o \
+	src/core/secret/base64.o \
+	src/core/secret/envelope.o \
+	src/core/secret/given_text.o \
+	src/core/secret/keyring.o \
+	src/core/secret/known_values.o \
+	src/core/secret/log_redaction.o \
+	src/core/secret/redaction.o \
+	src/core/secret/registers.o \
+	src/core/secret/secret_fingerprint.o \
 	src/core/selection_order.o \
 	src/core/state_edit.o \
 	src/core/status.o \
 	src/core/window.o \
-	src/pg/arguments.o \
-	src/pg/clock.o \
-	src/pg/doctor.o \
-	src/pg/freed_keys.o \
-	src/pg/grant.o \
-	src/pg/heal.o \
-	src/pg/import.o \
-	src/pg/key_access.o \
-	src/pg/key_admin.o \
-	src/pg/key_ids.o \
-	src/pg/key_lookup.o \
-	src/pg/keyring_view.o \
-	src/pg/known_master_keys.o \
-	src/pg/listing.o \
-	src/pg/log_hiding.o \
-	src/pg/master_key_command.o \
-	src/pg/master_keys.o \
+	src/pg/catalog/owner_query.o \
+	src/pg/catalog/privileges.o \
+	src/pg/catalog/provider_changes.o \
+	src/pg/catalog/relations.o \
+	src/pg/catalog/source_table.o \
 	src/pg/module.o \
-	src/pg/new_secrets.o \
-	src/pg/owner_query.o \
-	src/pg/pgp.o \
-	src/pg/pool_cache.o \
-	src/pg/pool_walk.o \
-	src/pg/private_file.o \
-	src/pg/private_memory.o \
-	src/pg/provider_changes.o \
-	src/pg/reactivation.o \
-	src/pg/relations.o \
-	src/pg/report.o \
-	src/pg/rights.o \
-	src/pg/secrets.o \
-	src/pg/selection.o \
-	src/pg/selection_row.o \
-	src/pg/settings.o \
-	src/pg/settlement.o \
-	src/pg/source_table.o \
-	src/pg/state_log.o \
-	src/pg/state_store.o \
-	src/pg/state_type.o \
-	src/pg/statement_hiding.o \
-	src/pg/triggers.o \
-	src/pg/utf8.o
+	src/pg/pool/choose_key.o \
+	src/pg/pool/key_access.o \
+	src/pg/pool/key_lookup.o \
+	src/pg/pool/pool_cache.o \
+	src/pg/pool/reactivation.o \
+	src/pg/secrets/known_master_keys.o \
+	src/pg/secrets/log_hiding.o \
+	src/pg/secrets/master_key_command.o \
+	src/pg/secrets/master_keys.o \
+	src/pg/secrets/new_secrets.o \
+	src/pg/secrets/pgp.o \
+	src/pg/secrets/secrets.o \
+	src/pg/secrets/statement_hiding.o \
+	src/pg/server/arguments.o \
+	src/pg/server/clock.o \
+	src/pg/server/key_ids.o \
+	src/pg/server/private_file.o \
+	src/pg/server/private_memory.o \
+	src/pg/server/report.o \
+	src/pg/server/settings.o \
+	src/pg/server/utf8.o \
+	src/pg/sql/doctor.o \
+	src/pg/sql/grant.o \
+	src/pg/sql/heal.o \
+	src/pg/sql/import.o \
+	src/pg/sql/key_admin.o \
+	src/pg/sql/keyring_view.o \
+	src/pg/sql/listing.o \
+	src/pg/sql/selection.o \
+	src/pg/sql/selection_row.o \
+	src/pg/sql/settlement.o \
+	src/pg/sql/state_type.o \
+	src/pg/sql/triggers.o \
+	src/pg/state/state_log.o \
+	src/pg/state/state_store.o \
+	src/pg/state/wakeups.o
 
 # Released install scripts and the way from each to the next; the newest is built of sql/keypool.sql.
 DATA = sql/keypool--0.1.0.sql sql/keypool--0.1.0--0.2.0.sql

@@ -23,17 +23,17 @@ COMMENT ON FUNCTION keypool.state_send(keypool.state) IS 'writes a state for a b
 REVOKE ALL ON FUNCTION keypool.state_send(keypool.state) FROM PUBLIC;
 ALTER TYPE keypool.state SET (RECEIVE = keypool.state_recv, SEND = keypool.state_send);
 
-CREATE TABLE keypool.freed_keys (
+CREATE TABLE keypool.wakeups (
 	slot integer NOT NULL,
 	ring bytea NOT NULL
 ) USING heap;
-ALTER TABLE keypool.freed_keys ALTER COLUMN ring SET STORAGE PLAIN;
-INSERT INTO keypool.freed_keys
+ALTER TABLE keypool.wakeups ALTER COLUMN ring SET STORAGE PLAIN;
+INSERT INTO keypool.wakeups
 	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8008), 'hex') FROM pg_catalog.generate_series(0, 7) slot;
-REVOKE ALL ON TABLE keypool.freed_keys FROM PUBLIC;
-COMMENT ON TABLE keypool.freed_keys IS 'where sessions tell each other which full or cooling keys can serve again; changed in place, and never grows';
-COMMENT ON COLUMN keypool.freed_keys.slot IS 'which providers it is for, by a hash of their names';
-COMMENT ON COLUMN keypool.freed_keys.ring IS 'how many keys were told of, and the ids of the last 500';
+REVOKE ALL ON TABLE keypool.wakeups FROM PUBLIC;
+COMMENT ON TABLE keypool.wakeups IS 'where sessions tell each other which full or cooling keys can serve again; changed in place, and never grows';
+COMMENT ON COLUMN keypool.wakeups.slot IS 'which providers it is for, by a hash of their names';
+COMMENT ON COLUMN keypool.wakeups.ring IS 'how many keys were told of, and the ids of the last 500';
 
 CREATE FUNCTION keypool.tell_sessions() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_tell_sessions';

@@ -90,18 +90,18 @@ COMMENT ON TABLE keypool.key_state IS 'one row a key, changed in place by the fu
 COMMENT ON COLUMN keypool.key_state.key_id IS 'provider_keys.id';
 COMMENT ON COLUMN keypool.key_state.state IS 'the counters';
 
-CREATE TABLE keypool.freed_keys (
+CREATE TABLE keypool.wakeups (
 	slot integer NOT NULL,
 	ring bytea NOT NULL
 ) USING heap;
-ALTER TABLE keypool.freed_keys ALTER COLUMN ring SET STORAGE PLAIN;
-INSERT INTO keypool.freed_keys
+ALTER TABLE keypool.wakeups ALTER COLUMN ring SET STORAGE PLAIN;
+INSERT INTO keypool.wakeups
 	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8008), 'hex') FROM pg_catalog.generate_series(0, 7) slot;
-REVOKE ALL ON TABLE keypool.freed_keys FROM PUBLIC;
+REVOKE ALL ON TABLE keypool.wakeups FROM PUBLIC;
 
-COMMENT ON TABLE keypool.freed_keys IS 'where sessions tell each other which full or cooling keys can serve again; changed in place, and never grows';
-COMMENT ON COLUMN keypool.freed_keys.slot IS 'which providers it is for, by a hash of their names';
-COMMENT ON COLUMN keypool.freed_keys.ring IS 'how many keys were told of, and the ids of the last 500';
+COMMENT ON TABLE keypool.wakeups IS 'where sessions tell each other which full or cooling keys can serve again; changed in place, and never grows';
+COMMENT ON COLUMN keypool.wakeups.slot IS 'which providers it is for, by a hash of their names';
+COMMENT ON COLUMN keypool.wakeups.ring IS 'how many keys were told of, and the ids of the last 500';
 
 CREATE TABLE keypool.master_keys (
 	id text COLLATE pg_catalog."C" CONSTRAINT master_keys_pkey PRIMARY KEY,

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "core/given_text.h"
+#include "core/secret/given_text.h"
 
 namespace keypool {
 

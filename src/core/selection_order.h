@@ -3,7 +3,7 @@
 // Two things about a key lie in its state, which every process changes, and both are remembered here as lower bounds:
 //
 //   the order of its last grant    It only grows.
-//   when it can serve again        A change that brings this forward is told to every process (pg/freed_keys.h).
+//   when it can serve again        A change that brings this forward is told to every process (pg/state/wakeups.h).
 //
 // So two heaps over what is remembered find the next key in logarithmic time. One holds the keys that may serve:
 // read the state of the top; if it says later, correct the top and look again; if not, no other key can be before it.

@@ -219,7 +219,7 @@ Wait WaitOf(const KeyState &state, const Limits &limits, int64_t tokens, TimeUs 
   return {admission.moment, static_cast<uint32_t>(refused), admission.cooling};
 }
 
-Burden BurdenOf(const KeyState &state) noexcept {
+Load LoadOf(const KeyState &state) noexcept {
   WindowUse use = UseInWindow(state, 0);
   TimeUs until = state.recorded.cooldown_until;
   return {use.requests, use.tokens, until > KeyNow(state, 0) ? until : 0};

@@ -56,13 +56,13 @@ struct Wait {
 };
 
 // What stands against a key's next grant, by the key's own clock.
-struct Burden {
+struct Load {
   int64_t requests;       // in the window
   int64_t tokens;         // in the window
   TimeUs cooldown_until;  // 0: it does not cool
 
   // Whether a key with this burden may serve sooner than with the other, or wait for another reason.
-  bool EasedFrom(const Burden &other) const {
+  bool EasedFrom(const Load &other) const {
     return requests < other.requests || tokens < other.tokens || cooldown_until != other.cooldown_until;
   }
 };
@@ -84,7 +84,7 @@ Admission Admit(const KeyState &state, const Limits &limits, int64_t tokens, Tim
 // How long a key waits that Admit has refused `tokens`: the smallest size that it refuses, and that one's moment.
 Wait WaitOf(const KeyState &state, const Limits &limits, int64_t tokens, TimeUs now) noexcept;
 
-Burden BurdenOf(const KeyState &state) noexcept;
+Load LoadOf(const KeyState &state) noexcept;
 
 // Reserves one request of `tokens` and takes the key's turn: last_grant becomes the largest of now, itself + 1, and
 // newest_grant + 1, where newest_grant is the largest that the caller has seen of any key. So equal keys take turns

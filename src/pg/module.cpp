@@ -1,14 +1,14 @@
 // module.cpp - what happens when the library is loaded.
-#include "pg/postgres_api.h"
+#include "pg/server/postgres_api.h"
 
-#include "pg/log_hiding.h"
-#include "pg/pool_cache.h"
-#include "pg/provider_changes.h"
-#include "pg/relations.h"
-#include "pg/rights.h"
-#include "pg/secrets.h"
-#include "pg/settings.h"
-#include "pg/statement_hiding.h"
+#include "pg/catalog/privileges.h"
+#include "pg/catalog/provider_changes.h"
+#include "pg/catalog/relations.h"
+#include "pg/pool/pool_cache.h"
+#include "pg/secrets/log_hiding.h"
+#include "pg/secrets/secrets.h"
+#include "pg/secrets/statement_hiding.h"
+#include "pg/server/settings.h"
 
 extern "C" {
 
@@ -20,7 +20,7 @@ void _PG_init(void) {
   relations_init();
   provider_changes_init();
   pool_cache_init();
-  rights_init();
+  privileges_init();
   secrets_init();
   statement_hiding_init();
   log_hiding_init();

@@ -7,10 +7,10 @@
 #include <thread>
 #include <vector>
 
-#include "core/envelope.h"
-#include "core/keyring.h"
 #include "core/lease.h"
-#include "core/redaction.h"
+#include "core/secret/envelope.h"
+#include "core/secret/keyring.h"
+#include "core/secret/redaction.h"
 #include "core/window.h"
 #include "unlogged_edits.h"
 

@@ -92,12 +92,12 @@ TEST(Admission, TellsTheFirstSecondThatAdmits) {
 }
 
 // A record that moves the key's own clock past its cooldown ends that, though the wall clock steps back behind it.
-TEST(Burden, EasesWhenTheKeysClockPassesItsCooldown) {
+TEST(Load, EasesWhenTheKeysClockPassesItsCooldown) {
   KeyState state = FreshState();
   Mark429(&state, nullptr, 1 * kMicrosPerSecond, At(0));
-  Burden before = BurdenOf(state);
+  Load before = LoadOf(state);
   Record(&state, nullptr, 0, At(2));
-  EXPECT_TRUE(BurdenOf(state).EasedFrom(before));
+  EXPECT_TRUE(LoadOf(state).EasedFrom(before));
 }
 
 TEST(Admission, IsTheLaterOfCooldownAndWindow) {
@@ -327,14 +327,14 @@ TEST(Wait, IsTrueAndTight) {
   }
 }
 
-TEST(Burden, IsEasedByWhatLetsAKeyServeSooner) {
+TEST(Load, IsEasedByWhatLetsAKeyServeSooner) {
   KeyState state = FreshState();
   Reservation lease = Reserve(&state, 100, At(0), 0);
   Reservation second = Reserve(&state, 100, At(0), 0);
   auto eases = [&](auto change) {
-    Burden before = BurdenOf(state);
+    Load before = LoadOf(state);
     change();
-    return BurdenOf(state).EasedFrom(before);
+    return LoadOf(state).EasedFrom(before);
   };
   EXPECT_FALSE(eases([&] { Reserve(&state, 1, At(1), 0); }));
   EXPECT_FALSE(eases([&] { Record(&state, &lease, 100, At(1)); }));

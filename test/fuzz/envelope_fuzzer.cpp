@@ -4,7 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/envelope.h"
+#include "core/secret/envelope.h"
 
 using namespace keypool;
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "core/envelope.h"
-#include "core/given_text.h"
 #include "core/provider_name.h"
+#include "core/secret/envelope.h"
+#include "core/secret/given_text.h"
 
 using namespace keypool;
 

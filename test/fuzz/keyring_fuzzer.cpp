@@ -2,7 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "core/keyring.h"
+#include "core/secret/keyring.h"
 
 using namespace keypool;
 

@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include "core/known_values.h"
-#include "core/log_redaction.h"
-#include "core/redaction.h"
+#include "core/secret/known_values.h"
+#include "core/secret/log_redaction.h"
+#include "core/secret/redaction.h"
 
 using namespace keypool;
 

@@ -151,7 +151,7 @@ SKIP: {
     skip 'pg_repack is not installed', 2 unless value(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_repack'});
     value('CREATE EXTENSION pg_repack; CREATE TABLE plain (id integer PRIMARY KEY)');
     my $where = q{SELECT pg_relation_filenode('keypool.provider_keys'), pg_relation_filenode('keypool.key_state'),
-        pg_relation_filenode('keypool.freed_keys'), pg_relation_filenode('keypool.grants')};
+        pg_relation_filenode('keypool.wakeups'), pg_relation_filenode('keypool.grants')};
     my ($before, $plain) = (value($where), value(q{SELECT pg_relation_filenode('plain')}));
     $node->run_log([ 'pg_repack', '-h', $node->host, '-p', $node->port, '-d', 'postgres', '--exclude-extension', 'keypool' ]);
     is(value($where), $before, 'pg_repack --exclude-extension keypool leaves its tables');

@@ -92,8 +92,8 @@ is($waits->ask(q{SELECT count(DISTINCT key_id) FROM generate_series(1, 700) i, L
 is($waits->ask(q{SELECT status FROM keypool_try_select('many')}), 'limited', 'once');
 
 # The table by which sessions tell each other is rewritten, emptied and filled: nobody misses anything.
-for my $statement ('VACUUM FULL keypool.freed_keys', 'ALTER TABLE keypool.freed_keys SET UNLOGGED', 'DELETE FROM keypool.freed_keys',
-    'TRUNCATE keypool.freed_keys', q{INSERT INTO keypool.freed_keys SELECT i, decode(repeat('00', 8008), 'hex') FROM generate_series(0, 7) i}) {
+for my $statement ('VACUUM FULL keypool.wakeups', 'ALTER TABLE keypool.wakeups SET UNLOGGED', 'DELETE FROM keypool.wakeups',
+    'TRUNCATE keypool.wakeups', q{INSERT INTO keypool.wakeups SELECT i, decode(repeat('00', 8008), 'hex') FROM generate_series(0, 7) i}) {
     value(q{DELETE FROM keypool.provider_keys WHERE provider_id = 'told'; SELECT keypool_add_key('told', 'key', 'sk-key', max_rpm => 1)});
     my ($given, $number) = split /\|/, $frees->ask(q{SELECT key_id, lease FROM keypool_select('told')});
     $waits->ask(q{SELECT status FROM keypool_try_select('told')});
@@ -102,7 +102,7 @@ for my $statement ('VACUUM FULL keypool.freed_keys', 'ALTER TABLE keypool.freed_
     $frees->ask("SELECT keypool_release('$given', $number)");
     is($still . ' ' . $waits->ask(q{SELECT status FROM keypool_try_select('told')}), 'limited ok', $statement);
 }
-is(value(q{SELECT count(*) FROM keypool.freed_keys WHERE get_byte(ring, 0) = 1}), 1, 'the filled table is used');
+is(value(q{SELECT count(*) FROM keypool.wakeups WHERE get_byte(ring, 0) = 1}), 1, 'the filled table is used');
 
 # A change of one provider is no news for those who use others; and what is remembered is bounded.
 my $reader = open_session($node);

@@ -19,7 +19,7 @@ $node->safe_psql('postgres', q{
     ALTER TABLE keypool.provider_keys OWNER TO manager;
     ALTER TABLE keypool.key_state OWNER TO manager;
     ALTER TABLE keypool.grants OWNER TO manager;
-    ALTER TABLE keypool.freed_keys OWNER TO manager;
+    ALTER TABLE keypool.wakeups OWNER TO manager;
     ALTER TABLE keypool.master_keys OWNER TO manager;
     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public, keypool TO manager;
     CREATE EXTENSION postgres_fdw;

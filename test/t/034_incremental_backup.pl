@@ -27,7 +27,7 @@ my $torn = qq{
     SELECT string_agg(key_label, ' ') FROM keypool_list_keys('pool') k,
         LATERAL (SELECT coalesce(sum(request_count), 0) AS calls, coalesce(sum(token_count), 0) AS tokens FROM keypool_usage(k.id)) u
     WHERE total_tokens <> $tokens * total_requests OR u.calls <> total_requests OR u.tokens <> total_tokens};
-my $damage = q{SELECT count(*) FROM unnest('{keypool.key_state, keypool.freed_keys, keypool.provider_keys}'::regclass[]) t, verify_heapam(t)};
+my $damage = q{SELECT count(*) FROM unnest('{keypool.key_state, keypool.wakeups, keypool.provider_keys}'::regclass[]) t, verify_heapam(t)};
 
 my ($backups, $calls, $torn_rows, $different) = (0, 0, 0, 0);
 for my $checksums (0, 1) {

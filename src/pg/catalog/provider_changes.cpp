@@ -1,0 +1,140 @@
+// provider_changes.cpp - telling every session that the keys of one provider have changed.
+#include "pg/catalog/provider_changes.h"
+
+extern "C" {
+#include "catalog/pg_sequence.h"
+#include "common/hashfn.h"
+#include "utils/syscache.h"
+}
+
+#include "pg/catalog/relations.h"
+#include "pg/server/settings.h"
+
+static ProviderChanges coming;  // also changed in the middle of a scan
+static ProviderChanges taken;
+
+static bool names(const ProviderChanges &changes, uint32 hash) {
+  if (changes.all) return true;
+  for (int i = 0; i < changes.count; ++i)
+    if (changes.hashes[i] == hash) return true;
+  return false;
+}
+
+// 0 stands for all.
+static void add_change(ProviderChanges *changes, uint32 hash) {
+  if (names(*changes, hash)) return;
+  if (hash == 0 || changes->count == lengthof(changes->hashes))
+    changes->all = true;
+  else
+    changes->hashes[changes->count++] = hash;
+}
+
+// Changes of this transaction by one command, which no snapshot shows before the next command. A rollback lets them
+// come as well: they may have been seen.
+static ProviderChanges own;
+static CommandId own_command;
+
+static void let_own_come(void) {
+  if (own.all) add_change(&coming, 0);
+  for (int i = 0; i < own.count; ++i) add_change(&coming, own.hashes[i]);
+  own.all = false;
+  own.count = 0;
+}
+
+static void let_own_come_if_seen(void) {
+  if ((own.all || own.count > 0) && own_command != GetCurrentCommandId(false)) let_own_come();
+}
+
+// What was announced in this transaction, in its memory. A number of a subtransaction that was rolled back never
+// returns in it.
+struct Told {
+  uint32 hash;
+  uint32 is_states;
+  SubTransactionId subtransaction;
+};
+static HTAB *told;
+
+static void on_transaction_end(void *) {
+  told = nullptr;
+  let_own_come();
+}
+
+static void begin_telling(void) {
+  auto *callback = static_cast<MemoryContextCallback *>(
+      MemoryContextAllocZero(TopTransactionContext, sizeof(MemoryContextCallback)));
+  HASHCTL control = {};
+  control.keysize = control.entrysize = sizeof(Told);
+  control.hcxt = TopTransactionContext;
+  told = hash_create("keypool announcements", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+  callback->func = on_transaction_end;
+  MemoryContextRegisterResetCallback(TopTransactionContext, callback);
+}
+
+// Notes a change for this session. True if this subtransaction has yet to announce it to others.
+static bool note_own_change(uint32 hash, bool is_states) {
+  let_own_come_if_seen();
+  // The end of a command counts, and takes invalidations in, only if the command changed something, as it will have.
+  own_command = GetCurrentCommandId(true);
+  add_change(&own, is_states ? 0 : hash);
+  if (told == nullptr) begin_telling();
+  Told telling = {hash, is_states, GetCurrentSubTransactionId()};
+  bool found;
+  hash_search(told, &telling, HASH_ENTER, &found);
+  return !found;
+}
+
+static void on_sequence_change(Datum, int, uint32 hash) { add_change(&coming, hash); }
+
+static void on_relation_change(Datum, Oid relation) {
+  if (relations_may_be_keys_order(relation)) add_change(&coming, 0);
+}
+
+void provider_changes_init(void) {
+  CacheRegisterSyscacheCallback(SEQRELID, on_sequence_change, Datum{0});
+  CacheRegisterRelcacheCallback(on_relation_change, Datum{0});
+}
+
+static Datum object_number(std::string_view provider) {
+  return ObjectIdGetDatum(hash_bytes(reinterpret_cast<const unsigned char *>(provider.data()), provider.size()));
+}
+
+void tell_provider_change(std::string_view provider) {
+  if (!note_own_change(provider_change_hash(provider), false)) return;
+  if (!server_is_tested()) {
+    CacheInvalidateRelcacheByRelid(relations().provider_keys_by_order);
+    return;
+  }
+  Relation sequences = table_open(SequenceRelationId, AccessShareLock);
+  Datum values[Natts_pg_sequence] = {};
+  bool nulls[Natts_pg_sequence] = {};
+  values[Anum_pg_sequence_seqrelid - 1] = object_number(provider);
+  HeapTuple object = heap_form_tuple(RelationGetDescr(sequences), values, nulls);
+  CacheInvalidateHeapTuple(sequences, object, nullptr);
+  heap_freetuple(object);
+  table_close(sequences, AccessShareLock);
+}
+
+void tell_states_change(Relation key_state) {
+  if (note_own_change(0, true)) CacheInvalidateRelcache(key_state);
+}
+
+void assume_provider_change(uint32 hash) { add_change(&coming, hash); }
+
+uint32 provider_change_hash(std::string_view provider) {
+  return GetSysCacheHashValue1(SEQRELID, object_number(provider));
+}
+
+bool provider_change_came(uint32 hash) {
+  let_own_come_if_seen();
+  return names(coming, hash);
+}
+
+const ProviderChanges &take_provider_changes(void) {
+  let_own_come_if_seen();
+  taken.all = coming.all;
+  taken.count = coming.count;
+  memcpy(taken.hashes, coming.hashes, coming.count * sizeof(uint32));
+  coming.all = false;
+  coming.count = 0;
+  return taken;
+}

@@ -1,0 +1,21 @@
+// settings.h - the settings keypool.*.
+#pragma once
+
+#include "pg/server/postgres_api.h"
+
+#include "core/key_state.h"
+
+extern int keypool_cache_size;             // kB
+extern int keypool_default_cooldown;       // seconds
+extern int keypool_max_cooldown;           // seconds
+extern char *keypool_master_key_command;   // shell command, or empty
+extern char *keypool_pgp_secret_key_file;  // path, or empty
+extern char *keypool_master_key_file;      // path, or empty
+extern keypool::TimeUs keypool_test_now;   // 0: not set
+extern bool keypool_test_untested_server;  // to act as if this server were none of those that keypool is tested with
+
+// Defines them all and reserves the prefix.
+void settings_init(void);
+
+// Whether to rely on what is known of the tested versions of the server only.
+inline bool server_is_tested(void) { return kServerIsTested && !keypool_test_untested_server; }

@@ -1,0 +1,339 @@
+// doctor.cpp - keypool_doctor: what is not as it should be, and what to do about it.
+#include "pg/server/postgres_api.h"
+
+extern "C" {
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+}
+
+#include "pg/catalog/owner_query.h"
+#include "pg/catalog/privileges.h"
+#include "pg/catalog/relations.h"
+#include "pg/pool/pool_cache.h"
+#include "pg/secrets/log_hiding.h"
+#include "pg/secrets/master_keys.h"
+#include "pg/secrets/secrets.h"
+#include "pg/server/arguments.h"
+#include "pg/server/key_ids.h"
+#include "pg/server/settings.h"
+
+static constexpr int kColumn = 58;  // so that psql shows the table at 80 columns
+
+// Breaks lines at spaces.
+static char *wrapped(const char *text) {
+  char *result = pstrdup(text);
+  char *line = result;
+  char *last_space = nullptr;
+  for (char *at = result; *at != '\0'; ++at) {
+    if (*at == ' ') last_space = at;
+    if (at - line < kColumn || last_space == nullptr) continue;
+    *last_space = '\n';
+    line = last_space + 1;
+    last_space = nullptr;
+  }
+  return result;
+}
+
+static void put_check(ReturnSetInfo *result, const char *check, bool ok, const char *advice) {
+  Datum values[] = {CStringGetTextDatum(check), CStringGetTextDatum(ok ? "ok" : wrapped(advice))};
+  bool nulls[] = {false, false};
+  tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static bool setting_is(const char *name, const char *value) {
+  const char *current = GetConfigOption(name, true, false);
+  return current != nullptr && strcmp(current, value) == 0;
+}
+
+// Whether a setting, which may be one of a library that is not loaded, has this value or none.
+static bool setting_is_off(const char *name, const char *off) {
+  const char *current = GetConfigOption(name, true, false);
+  return current == nullptr || current[0] == '\0' || strcmp(current, off) == 0;
+}
+
+static void check_keyring(ReturnSetInfo *result, const keypool::Status &problem) {
+  put_check(result, "keyring", problem.ok(),
+            psprintf("%s; until that is corrected nothing can be sealed", problem.message));
+  put_check(
+      result, "statements hidden",
+      session_preload_libraries_string != nullptr && strstr(session_preload_libraries_string, "keypool") != nullptr,
+      "set session_preload_libraries = 'keypool', so that the log hides a typed secret from a session's first "
+      "statement on");
+}
+
+static constexpr int kExamples = 3;
+
+struct SecretCensus {
+  int64 unopened;
+  char examples[kExamples * 37 + 1];  // the ids of the first of them, each after a blank
+  int64 legacy;
+  int64 plain;
+};
+
+static void count_secret(HeapTuple row, TupleDesc columns, SecretCensus *census) {
+  bool is_null;
+  text *provider = DatumGetTextPP(SPI_getbinval(row, columns, 2, &is_null));
+  std::string_view value = text_view(DatumGetTextPP(SPI_getbinval(row, columns, 3, &is_null)));
+  keypool::StoredSecret stored;
+  keypool::ParseStored(value, static_cast<uint8_t *>(palloc(value.size() + 1)), &stored);
+  keypool::SecretOwner owner = {key_id_from_datum(SPI_getbinval(row, columns, 1, &is_null)), text_view(provider)};
+  keypool::Status status = open_secret(stored, owner);
+  opened_secret_wipe();
+  if (!status.ok() && census->unopened++ < kExamples) {
+    strlcat(census->examples, " ", sizeof(census->examples));
+    strlcat(census->examples, DatumGetCString(DirectFunctionCall1(uuid_out, key_id_datum(owner.id))),
+            sizeof(census->examples));
+  }
+  census->legacy += stored.form == keypool::SecretForm::kLegacy;
+  census->plain += stored.form == keypool::SecretForm::kPlain;
+}
+
+static SecretCensus take_census(void) {
+  SecretCensus census = {};
+  SPI_connect();
+  uint64 count = owner_execute_connected("SELECT id, provider_id, key_value FROM keypool.provider_keys", {});
+  for (uint64 i = 0; i < count; ++i) count_secret(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &census);
+  SPI_finish();
+  return census;
+}
+
+static int64 count_keys(const char *sql) {
+  SPI_connect();
+  owner_execute_connected(sql, {});
+  bool is_null;
+  int64 count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+  SPI_finish();
+  return count;
+}
+
+static bool is_updated(void) { return OidIsValid(relations().master_keys); }
+
+// Keys that have the secret of another key of their provider, and keys of which that is not known.
+static void check_duplicates(ReturnSetInfo *result) {
+  static const char *const kShared =
+      "SELECT COALESCE(pg_catalog.sum(same.keys), 0)::bigint FROM (SELECT pg_catalog.count(*) AS keys"
+      " FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, fingerprint"
+      " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) same";
+  static const char *const kUnknown =
+      "SELECT pg_catalog.count(*) FROM keypool.provider_keys WHERE fingerprint IS NULL AND unopened_since IS NULL";
+  int64 shared = is_updated() ? count_keys(kShared) : 0;
+  int64 unknown = is_updated() ? count_keys(kUnknown) : 0;
+  const char *advice = psprintf("keys that were not compared with others: %lld; run SELECT * FROM keypool_heal()",
+                                static_cast<long long>(unknown));
+  if (shared > 0)
+    advice = psprintf(
+        "%lld keys share a secret with another of their provider, and each has limits of its own: SELECT "
+        "array_agg(id) FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, "
+        "fingerprint HAVING count(*) > 1 finds them; delete all but one of each",
+        static_cast<long long>(shared));
+  put_check(result, "duplicates", shared + unknown == 0, advice);
+}
+
+static void check_states(ReturnSetInfo *result) {
+  int64 missing = count_keys(
+      "SELECT pg_catalog.count(*) FROM keypool.provider_keys k WHERE NOT EXISTS (SELECT FROM keypool.key_state s"
+      " WHERE s.key_id OPERATOR(pg_catalog.=) k.id)");
+  put_check(result, "states", missing == 0,
+            psprintf("keys that have no state and are not used: %lld; run SELECT * FROM keypool_heal()",
+                     static_cast<long long>(missing)));
+}
+
+static void check_secrets(ReturnSetInfo *result, const keypool::Status &problem) {
+  SecretCensus census = take_census();
+  const char *advice = ", and the keyring is not usable: see the row \"keyring\" first";
+  if (problem.ok())
+    advice = psprintf("; see keypool.keyring for a missing master key, or give these keys a new key_value:%s%s",
+                      census.examples, census.unopened > kExamples ? " ..." : "");
+  put_check(result, "secrets open", census.unopened == 0,
+            psprintf("%lld do not%s", static_cast<long long>(census.unopened), advice));
+  put_check(result, "secrets sealed", census.legacy + census.plain == 0,
+            psprintf("%lld in the old form, %lld in plaintext: run SELECT * FROM keypool_heal()",
+                     static_cast<long long>(census.legacy), static_cast<long long>(census.plain)));
+}
+
+// What logs statements beside log_statement.
+static void check_other_logging(ReturnSetInfo *result) {
+  put_check(result, "auto_explain", setting_is_off("auto_explain.log_min_duration", "-1"),
+            "logs plans with their constants; keypool hides what it can: pass secrets as bind parameters or OpenPGP "
+            "messages");
+  put_check(result, "pgaudit", setting_is_off("pgaudit.log", "none") && setting_is_off("pgaudit.role", ""),
+            "logs what people type, and bind if pgaudit.log_parameter is on; keypool hides it in statements that name "
+            "keypool_add_key or provider_keys: give secrets to these, not to functions that call them");
+  put_check(result, "debug_print",
+            setting_is_off("debug_print_parse", "off") && setting_is_off("debug_print_rewritten", "off") &&
+                setting_is_off("debug_print_plan", "off"),
+            "logs constants byte by byte; keypool hides what it can: set debug_print_parse, debug_print_rewritten and "
+            "debug_print_plan off");
+  put_check(result, "log hook", log_hiding_comes_first(),
+            "another library sees entries of the log before keypool hides secrets in them: load it before keypool");
+}
+
+// A session keeps the provider that it uses last, however large, but drops it for the next one.
+static void check_cache(ReturnSetInfo *result) {
+  int64 largest = 0;
+  int64 largest_keys = 0;
+  int64 too_large = 0;
+  SPI_connect();
+  uint64 providers = owner_execute_connected(
+      "SELECT pg_catalog.count(*), pg_catalog.sum(pg_catalog.octet_length(key_value)),"
+      " coalesce(pg_catalog.sum(pg_catalog.octet_length(key_label)), 0) FROM keypool.provider_keys GROUP BY "
+      "provider_id",
+      {});
+  for (uint64 i = 0; i < providers; ++i) {
+    auto number = [&](int column) {
+      bool is_null;
+      return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &is_null));
+    };
+    auto need = static_cast<int64>(pool_cache_need(number(1), number(2) + number(3)));
+    too_large += need > int64{keypool_cache_size} * 1024;
+    if (need <= largest) continue;
+    largest = need;
+    largest_keys = number(1);
+  }
+  SPI_finish();
+  put_check(
+      result, "cache", too_large == 0,
+      psprintf("too large for keypool.cache_size, and so read again after each use of another: %lld of the providers, "
+               "with up to %lld keys; set keypool.cache_size = '%lldkB'",
+               static_cast<long long>(too_large), static_cast<long long>(largest_keys),
+               static_cast<long long>(largest / 1024 + 1)));
+}
+
+static void check_logging(ReturnSetInfo *result) {
+  put_check(result, "log_statement", setting_is("log_statement", "none") || setting_is("log_statement", "ddl"),
+            "logs what people type; keypool hides what it can: pass secrets as bind parameters or OpenPGP messages");
+  put_check(result, "log_min_duration", setting_is("log_min_duration_statement", "-1"),
+            "logs slow statements; keypool hides what it can: pass secrets as bind parameters or OpenPGP messages");
+  put_check(result, "log_parameters", setting_is("log_parameter_max_length_on_error", "0"),
+            "logs bind parameters of statements that fail: set log_parameter_max_length_on_error = 0");
+  check_other_logging(result);
+}
+
+// Whether every trigger that keypool made fires for whoever changes the table. pg_dump --disable-triggers leaves them
+// so that replication skips them.
+static bool fire_always(Oid table) {
+  Relation relation = table_open(table, AccessShareLock);
+  const TriggerDesc *triggers = relation->trigdesc;
+  bool always = triggers != nullptr;
+  for (int i = 0; always && i < triggers->numtriggers; ++i)
+    always = triggers->triggers[i].tgisinternal || triggers->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS;
+  table_close(relation, AccessShareLock);
+  return always;
+}
+
+// Whether nobody but its owner was granted anything on a table.
+static bool is_closed(Oid table) {
+  HeapTuple row = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+  if (!HeapTupleIsValid(row)) elog(ERROR, "cache lookup failed for relation %u", table);
+  bool is_null;
+  Datum acl = SysCacheGetAttr(RELOID, row, Anum_pg_class_relacl, &is_null);
+  bool closed = true;
+  if (!is_null) {
+    const Acl *rights = DatumGetAclP(acl);
+    for (int i = 0; i < ACL_NUM(rights); ++i)
+      closed = closed && ACL_DAT(rights)[i].ai_grantee == reinterpret_cast<Form_pg_class>(GETSTRUCT(row))->relowner;
+  }
+  ReleaseSysCache(row);
+  return closed;
+}
+
+static void check_tables(ReturnSetInfo *result) {
+  const KeypoolRelations tables = relations();
+  put_check(result, "triggers",
+            fire_always(tables.provider_keys) && fire_always(tables.key_state) && fire_always(tables.grants) &&
+                (!OidIsValid(tables.master_keys) || fire_always(tables.master_keys)),
+            "a trigger of keypool's tables is off, or replication skips it: ALTER TABLE ... ENABLE ALWAYS TRIGGER");
+  put_check(result, "tables closed",
+            is_closed(tables.provider_keys) && is_closed(tables.key_state) && is_closed(tables.grants) &&
+                (!OidIsValid(tables.master_keys) || is_closed(tables.master_keys)),
+            "somebody was granted rights on keypool's tables: revoke them, and use keypool_grant()");
+}
+
+// pg_repack and the like copy a table, and then what triggers or logical decoding saw of its changes meanwhile. What
+// keypool changes in place they do not see.
+static void check_rebuilds(ReturnSetInfo *result) {
+  const char *found = nullptr;
+  for (const char *name : {"pg_squeeze", "pg_repack"})
+    if (OidIsValid(get_extension_oid(name, true))) found = name;
+  put_check(
+      result, "online rebuilds", found == nullptr,
+      psprintf("%s is installed: it loses what is recorded while it rebuilds keypool's tables, which never bloat; "
+               "leave them out: pg_repack --exclude-extension keypool",
+               found));
+}
+
+// Whether TCP connections, if there are any, stay on this machine.
+static bool listens_locally(void) {
+  List *addresses;
+  if (!SplitGUCList(GetConfigOptionByName("listen_addresses", nullptr, false), ',', &addresses)) return false;
+  ListCell *cell;
+  foreach (cell, addresses) {
+    auto *address = static_cast<const char *>(lfirst(cell));
+    bool local =
+        strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 || pg_strcasecmp(address, "localhost") == 0;
+    if (!local) return false;
+  }
+  return true;
+}
+
+// Whether a standby streams from this server, beside logical subscribers.
+static bool has_standby(void) {
+  SPI_connect();
+  uint64 standbys = owner_execute_connected(
+      "SELECT FROM pg_catalog.pg_stat_replication r WHERE r.state OPERATOR(pg_catalog.=) 'streaming' AND NOT EXISTS ("
+      "SELECT FROM pg_catalog.pg_replication_slots s WHERE s.active_pid OPERATOR(pg_catalog.=) r.pid"
+      " AND s.slot_type OPERATOR(pg_catalog.=) 'logical')",
+      {});
+  SPI_finish();
+  return standbys > 0;
+}
+
+static void check_failover(ReturnSetInfo *result) {
+  bool safe = RecoveryInProgress() || !setting_is("synchronous_standby_names", "") || !has_standby();
+  put_check(result, "failover", safe,
+            "standbys are asynchronous: a failover may lose what was recorded last; see synchronous_standby_names");
+  put_check(result, "pg_rewind", setting_is("data_checksums", "on") || setting_is("wal_log_hints", "on"),
+            "cannot bring this server back after a failover: set wal_log_hints = on, or enable checksums");
+}
+
+static void check_server(ReturnSetInfo *result) {
+  put_check(result, "TLS", listens_locally() || setting_is("ssl", "on"),
+            "the server listens on TCP without TLS, and secrets cross it: set ssl = on, or listen_addresses = ''");
+  put_check(result, "fsync", setting_is("fsync", "on"),
+            "is off: a crash of the machine may lose everything; set it on");
+  put_check(result, "full_page_writes", setting_is("full_page_writes", "on"),
+            "is off: a crash of the machine may tear pages; set it on");
+  put_check(result, "wal_consistency", setting_is("wal_consistency_checking", ""),
+            "wal_consistency_checking is set, which takes reservations for damage and stops recovery: set it to ''");
+  put_check(result, "checksums", setting_is("data_checksums", "on"),
+            "are off: a damaged page goes unnoticed; stop the server and run pg_checksums --enable");
+  put_check(result, "version", kServerIsTested, "this PostgreSQL is not tested with this keypool: use 15, 17 or 18");
+  put_check(result, "extension", is_updated(),
+            "is older than its library: run ALTER EXTENSION keypool UPDATE, then SELECT * FROM keypool_heal()");
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(keypool_doctor);
+Datum keypool_doctor(PG_FUNCTION_ARGS) {
+  privileges_require_everywhere(Right::kMonitor);
+  InitMaterializedSRF(fcinfo, 0);
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  keypool::Status problem = master_keys_diagnosis();
+  check_keyring(result, problem);
+  check_secrets(result, problem);
+  check_duplicates(result);
+  check_states(result);
+  check_cache(result);
+  check_logging(result);
+  check_tables(result);
+  check_rebuilds(result);
+  check_server(result);
+  check_failover(result);
+  return Datum{0};
+}
+
+}  // extern "C"
