@@ -10,18 +10,18 @@ namespace keypool {
 
 // The limits in the order of their columns. The names of the columns are LimitName.
 enum class Limit : uint8_t {
-  kRpm,             // max_rpm: requests in any 60 seconds
-  kTpm,             // max_tpm
-  kOutputTpm,       // max_output_tpm
-  kRph,             // max_rph: requests in any hour
-  kTph,             // max_tph
-  kRpd,             // max_rpd: requests in a day
-  kTpd,             // max_tpd
-  kRequestsMonth,   // max_requests_per_month
-  kTokensMonth,     // max_tokens_per_month
-  kCostDay,         // max_cost_per_day
-  kCostMonth,       // max_cost_per_month
-  kInFlight,        // max_in_flight: calls that are open
+  kRpm,            // max_rpm: requests in any 60 seconds
+  kTpm,            // max_tpm
+  kOutputTpm,      // max_output_tpm
+  kRph,            // max_rph: requests in any hour
+  kTph,            // max_tph
+  kRpd,            // max_rpd: requests in a day
+  kTpd,            // max_tpd
+  kRequestsMonth,  // max_requests_per_month
+  kTokensMonth,    // max_tokens_per_month
+  kCostDay,        // max_cost_per_day
+  kCostMonth,      // max_cost_per_month
+  kInFlight,       // max_in_flight: calls that are open
   kCount,
 };
 inline constexpr int kLimits = static_cast<int>(Limit::kCount);
@@ -42,7 +42,8 @@ struct Limits {
   int64_t &of(Limit limit) { return max[static_cast<int>(limit)]; }
 };
 
-// Seconds that one slot of a meter's recorded ring stands for, as the limits need it: 1, 60 for hours, 1,440 for a rolling day.
+// Seconds that one slot of a meter's recorded ring stands for, as the limits need it: 1, 60 for hours, 1,440 for a
+// rolling day.
 inline constexpr uint32_t kSecondSlots = 1;
 inline constexpr uint32_t kHourSlots = 60;
 inline constexpr uint32_t kDaySlots = 1440;

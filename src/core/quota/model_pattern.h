@@ -1,6 +1,7 @@
 // model_pattern.h - which models a key or a quota is for.
 //
-// A pattern is a shell pattern over the model's whole name: `*` stands for any number of characters, `?` for one, all else for itself, by bytes
+// A pattern is a shell pattern over the model's whole name: `*` stands for any number of characters, `?` for one, all
+// else for itself, by bytes
 // (`?`: one UTF-8 character). 1 to 255 bytes, no control characters.
 #pragma once
 

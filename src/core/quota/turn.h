@@ -1,8 +1,10 @@
 // turn.h - whose turn is next among keys of one priority.
 //
-// The key with the smallest turn is next. A selection moves its turn on by kTurnUnit / weight, so that a key of weight w comes w times as often,
-// spread evenly. Turns owe nothing to the clock. `newest` is the largest turn that the session has seen in the pool: a key that is behind
-// newest - kTurnUnit (it was off, full, or is new) starts there, plus a part that its id decides, and so gets no backlog.
+// The key with the smallest turn is next. A selection moves its turn on by kTurnUnit / weight, so that a key of weight
+// w comes w times as often, spread evenly. Turns owe nothing to the clock. `newest` is the largest turn that the
+// session has seen in the pool: a key that is behind newest - kTurnUnit (it was off, full, or is new) starts there,
+// plus a part that its id decides, and so gets no backlog. Turns are positive; any other number, as a crash may leave
+// one, counts as none.
 #pragma once
 
 #include <cstdint>
