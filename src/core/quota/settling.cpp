@@ -92,10 +92,10 @@ void CloseInOpen(MeterEdit *edit, uint32_t number, const Held &held) {
   edit->SetWhole(at, slot);
 }
 
-void Close(MeterEdit *edit, Second second, const Held &held, Second now) {
-  if (IsKnown(second, now)) CloseInRing(edit, second, held);
-  uint32_t number = OpenNumber(edit->meter(), second);
-  if (StillOpen(number, OpenNumber(edit->meter(), now))) CloseInOpen(edit, number, held);
+// Also where the slots are over by now: if the clock steps back, they are not.
+void Close(MeterEdit *edit, Second second, const Held &held) {
+  CloseInRing(edit, second, held);
+  CloseInOpen(edit, OpenNumber(edit->meter(), second), held);
 }
 
 // The oldest second of the ring in which a call is open; `now` + 1 if there is none.
@@ -296,13 +296,12 @@ Settled SettleOnce(MeterEdit *key, const Reservation &reservation, TimeUs now) n
     slot.settled_or_cost |= SettledBit(reservation.sequence);
     key->Set(meter.recorded.ring[RingIndex(reservation.second)], slot);
   }
-  Close(key, reservation.second, HeldBy(reservation.estimates, {}), second);
+  Close(key, reservation.second, HeldBy(reservation.estimates, {}));
   return known ? Settled::kNow : Settled::kTooOld;
 }
 
-void CloseInQuota(MeterEdit *quota, const CountRule &rule, const Reservation &reservation, TimeUs now) noexcept {
-  assert(now == MeterNow(quota->meter(), now));
-  Close(quota, reservation.second, HeldBy(reservation.estimates, rule), SecondOf(now));
+void CloseInQuota(MeterEdit *quota, const CountRule &rule, const Reservation &reservation) noexcept {
+  Close(quota, reservation.second, HeldBy(reservation.estimates, rule));
 }
 
 bool TakeOldest(MeterEdit *key, Reservation *reservation, TimeUs now) noexcept {
@@ -314,16 +313,15 @@ bool TakeOldest(MeterEdit *key, Reservation *reservation, TimeUs now) noexcept {
     oldest = std::min((number + 1) * OpenSlotWidth(meter) - 1, second - kRingSlots);
   if (oldest > second) return false;
   Held share = ShareOf(meter, oldest);
-  Close(key, oldest, share, second);
+  Close(key, oldest, share);
   int64_t tokens = std::min(share.tokens, kMaxTokens);
   *reservation = {
       oldest, kTrackedSelections, {tokens, std::min(share.output, tokens), 0, std::min(share.cost, kMaxCost)}};
   return true;
 }
 
-void CloseShareInQuota(MeterEdit *quota, Second second, TimeUs now) noexcept {
-  assert(now == MeterNow(quota->meter(), now));
-  Close(quota, second, ShareOf(quota->meter(), second), SecondOf(now));
+void CloseShareInQuota(MeterEdit *quota, Second second) noexcept {
+  Close(quota, second, ShareOf(quota->meter(), second));
 }
 
 void Count(MeterEdit *edit, const CountRule &rule, const Amounts &used, Second selected_in, const PeriodEnds &ends,

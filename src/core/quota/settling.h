@@ -62,7 +62,7 @@ enum class Settled : uint8_t {
 Settled SettleOnce(MeterEdit *key, const Reservation &reservation, TimeUs now) noexcept;
 
 // Takes a reservation out of the reserved half of a quota's meter.
-void CloseInQuota(MeterEdit *quota, const CountRule &rule, const Reservation &reservation, TimeUs now) noexcept;
+void CloseInQuota(MeterEdit *quota, const CountRule &rule, const Reservation &reservation) noexcept;
 
 // Without a lease: the key's oldest open reservation is taken to be this one. False if none is open. `*reservation`
 // gets its second and an equal share of the estimates of that second, or, beyond the ring, of that slot of open calls
@@ -70,7 +70,7 @@ void CloseInQuota(MeterEdit *quota, const CountRule &rule, const Reservation &re
 bool TakeOldest(MeterEdit *key, Reservation *reservation, TimeUs now) noexcept;
 
 // Takes one call that was selected in this second, with an equal share of the estimates, out of a quota's meter.
-void CloseShareInQuota(MeterEdit *quota, Second second, TimeUs now) noexcept;
+void CloseShareInQuota(MeterEdit *quota, Second second) noexcept;
 
 // Counts one request that was used. `selected_in` is the second of its selection (== the second of `now` if that is not
 // known); ends are those of the meter's time zone. Ends that are over by `now`, because the meter's clock is ahead of

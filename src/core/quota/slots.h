@@ -29,7 +29,6 @@ inline bool BySecond(const Meter &meter) { return meter.recorded.ring_width == 1
 // Of open calls. Slots store the lowest bits of their number.
 inline uint32_t OpenNumber(const Meter &meter, Second second) { return second / OpenSlotWidth(meter); }
 inline bool IsOpenSlot(const OpenSlot &slot, uint32_t number) { return slot.number == (number & kOpenNumberMask); }
-inline bool StillOpen(uint32_t number, uint32_t newest) { return newest - number < kOpenSlots; }
 
 // When the calls of such a slot are given up.
 inline TimeUs OpenUntil(const Meter &meter, uint32_t number) {
