@@ -44,12 +44,28 @@ bool TakeCharacter(std::string_view pattern, std::string_view model, size_t *p, 
   return true;
 }
 
+// A pattern by its characters.
+struct Characters {
+  std::string_view character[kMaxPatternBytes];
+  int count = 0;
+
+  explicit Characters(std::string_view pattern) {
+    assert(pattern.size() <= kMaxPatternBytes);
+    for (size_t at = 0; at < pattern.size(); at += character[count++].size())
+      character[count] = pattern.substr(at, CharacterSize(pattern, at));
+  }
+};
+
 uint16_t Longer(uint16_t length, size_t by) { return length == kNever ? kNever : static_cast<uint16_t>(length + by); }
 
-// The shortest text that both characters, no stars, take before `rest`.
-uint16_t ShortestOfBoth(std::string_view a, std::string_view b, uint16_t rest) {
-  if (a == "?") return Longer(rest, b.size());
-  return b == "?" || a == b ? Longer(rest, a.size()) : kNever;
+// The length of the shortest text that two patterns have in common, each of which begins with one of these characters:
+// by that of what they have in common without a's, without b's, and without both.
+uint16_t Shortest(std::string_view a, std::string_view b, uint16_t without_a, uint16_t without_b, uint16_t without) {
+  if (a == "*" && b == "*") return std::min(without_a, without_b);
+  if (a == "*") return std::min(without_a, Longer(without_b, b.size()));
+  if (b == "*") return std::min(without_b, Longer(without_a, a.size()));
+  if (a == "?") return Longer(without, b.size());
+  return b == "?" || a == b ? Longer(without, a.size()) : kNever;
 }
 
 }  // namespace
@@ -75,40 +91,20 @@ bool Matches(std::string_view pattern, std::string_view model) noexcept {
   return p == pattern.size();
 }
 
-// From the ends to the beginnings: shortest[j] is the length of the shortest text that both the rest of `a` and the
-// rest of `b` from j on match. Only character boundaries of `b` are used.
+// From the ends to the beginnings: shortest[j] is of the rest of `a` from i on and the rest of `b` from j on.
 bool Overlap(std::string_view a, std::string_view b) noexcept {
-  assert(a.size() <= kMaxPatternBytes && b.size() <= kMaxPatternBytes);
-  uint16_t starts[kMaxPatternBytes + 1], shortest[kMaxPatternBytes + 1], below[kMaxPatternBytes + 1];
-  uint16_t a_starts[kMaxPatternBytes + 1];
-  auto split = [](std::string_view text, uint16_t *out) {
-    int count = 0;
-    for (size_t at = 0; at < text.size(); at += CharacterSize(text, at)) out[count++] = static_cast<uint16_t>(at);
-    out[count] = static_cast<uint16_t>(text.size());
-    return count;
-  };
-  int a_count = split(a, a_starts), b_count = split(b, starts);
-  auto character = [](std::string_view text, const uint16_t *at, int i) {
-    return text.substr(at[i], at[i + 1] - at[i]);
-  };
-  shortest[b_count] = 0;
-  for (int j = b_count - 1; j >= 0; --j) shortest[j] = b[starts[j]] == '*' ? shortest[j + 1] : kNever;
-  for (int i = a_count - 1; i >= 0; --i) {
-    std::copy(shortest, shortest + b_count + 1, below);
-    std::string_view in_a = character(a, a_starts, i);
-    shortest[b_count] = in_a == "*" ? below[b_count] : kNever;
-    for (int j = b_count - 1; j >= 0; --j) {
-      std::string_view in_b = character(b, starts, j);
-      uint16_t best = kNever;
-      if (in_a == "*" && in_b == "*")
-        best = std::min(below[j], shortest[j + 1]);
-      else if (in_a == "*")
-        best = std::min(below[j], Longer(shortest[j + 1], in_b.size()));
-      else if (in_b == "*")
-        best = std::min(shortest[j + 1], Longer(below[j], in_a.size()));
-      else
-        best = ShortestOfBoth(in_a, in_b, below[j + 1]);
-      shortest[j] = best;
+  Characters of_a(a), of_b(b);
+  uint16_t shortest[kMaxPatternBytes + 1];
+  shortest[of_b.count] = 0;
+  for (int j = of_b.count; j-- > 0;) shortest[j] = of_b.character[j] == "*" ? shortest[j + 1] : kNever;
+  for (int i = of_a.count; i-- > 0;) {
+    std::string_view in_a = of_a.character[i];
+    uint16_t without = shortest[of_b.count];
+    shortest[of_b.count] = in_a == "*" ? without : kNever;
+    for (int j = of_b.count; j-- > 0;) {
+      uint16_t without_a = shortest[j];
+      shortest[j] = Shortest(in_a, of_b.character[j], without_a, shortest[j + 1], without);
+      without = without_a;
     }
   }
   return shortest[0] <= kMaxModelBytes;
