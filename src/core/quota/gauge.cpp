@@ -45,23 +45,6 @@ Span SpanOf(Limit limit, bool rolling_day) {
 // A slot that is full may have held more than it says: no limit has room beside it.
 int64_t UpToTop(uint32_t amount) { return amount == kMaxSlotAmount ? int64_t{1} << 55 : amount; }
 
-int64_t RecordedAmount(const RecordedSlot &slot, Unit unit) {
-  switch (unit) {
-    case Unit::kTokens:
-      return UpToTop(slot.tokens);
-    case Unit::kOutput:
-      return UpToTop(slot.output);
-    case Unit::kCost:
-      return static_cast<int64_t>(slot.settled_or_cost);
-    default:
-      return slot.requests;
-  }
-}
-
-int64_t ReservedAmount(const ReservedSlot &slot, Unit unit) {
-  return unit == Unit::kTokens ? slot.tokens : unit == Unit::kOutput ? slot.output : slot.open;
-}
-
 int64_t OpenAmount(const OpenSlot &slot, Unit unit) {
   return static_cast<int64_t>(unit == Unit::kTokens ? slot.tokens : unit == Unit::kCost ? slot.cost : slot.calls);
 }
@@ -94,27 +77,44 @@ Gauge::Gauge(const Meter &meter, const Limits &limits, Limit limit, TimeUs now) 
   if (span != Span::kWindow || !BySecond(meter)) AddOpen(meter, limit);
 }
 
-void Gauge::AddCounted(TimeUs at, int64_t amount) noexcept {
-  if (amount == 0) return;
-  assert(counted_count_ <= static_cast<int>(kWindowSlots));
-  counted_[counted_count_++] = {at, amount};
-  use_ = SaturatingSum(use_, amount);
+// Twice on the way of a request that is refused: without a call or a switch for each slot.
+template <typename OfRecorded, typename OfReserved>
+void Gauge::AddSlots(const Meter &meter, OfRecorded of_recorded, OfReserved of_reserved) noexcept {
+  uint32_t newest = SlotNumber(meter, SecondOf(now_));
+  bool by_second = BySecond(meter);
+  TimeUs width = StartOf(meter.recorded.ring_width);
+  TimeUs at = width * (int64_t{newest} + 1);
+  for (uint32_t number = newest - kWindowSlots; number != newest + 1; ++number, at += width) {
+    const RecordedSlot &recorded = meter.recorded.ring[RingIndex(number)];
+    const ReservedSlot &reserved = meter.reserved.ring[RingIndex(number)];
+    int64_t amount = recorded.number == number ? of_recorded(recorded) : 0;
+    if (by_second && reserved.second == number) amount += of_reserved(reserved);
+    if (amount != 0) AddCounted(at, amount);
+  }
 }
 
 void Gauge::AddWindow(const Meter &meter, Limit limit) noexcept {
-  Unit unit = UnitOf(limit);
-  uint32_t newest = SlotNumber(meter, SecondOf(now_));
-  for (uint32_t age = kWindowSlots + 1; age-- > 0;) {
-    uint32_t number = newest - age;
-    int64_t amount = RecordedAmount(RecordedSlotOf(meter, number), unit);
-    const ReservedSlot &reserved = meter.reserved.ring[RingIndex(number)];
-    if (BySecond(meter) && reserved.second == number) amount += ReservedAmount(reserved, unit);
-    AddCounted(StartOf(1) * (int64_t{number} + kWindowSlots + 1) * meter.recorded.ring_width, amount);
+  using Recorded = const RecordedSlot &;
+  using Reserved = const ReservedSlot &;
+  switch (UnitOf(limit)) {
+    case Unit::kTokens:
+      return AddSlots(
+          meter, [](Recorded slot) { return UpToTop(slot.tokens); }, [](Reserved slot) { return slot.tokens; });
+    case Unit::kOutput:
+      return AddSlots(
+          meter, [](Recorded slot) { return UpToTop(slot.output); }, [](Reserved slot) { return slot.output; });
+    case Unit::kCost:  // of wider rings: its open calls are added by themselves
+      return AddSlots(
+          meter, [](Recorded slot) { return static_cast<int64_t>(slot.settled_or_cost); }, [](Reserved) { return 0; });
+    case Unit::kRequests:
+      return AddSlots(
+          meter, [](Recorded slot) { return int64_t{slot.requests}; }, [](Reserved slot) { return slot.open; });
   }
 }
 
 void Gauge::AddPeriod(const Meter &meter, const Period &period, const CountRule &rule, Limit limit) noexcept {
-  AddCounted(StartOf(period.end), PeriodAmount(UseInPeriod(meter, period, rule, now_), UnitOf(limit)));
+  int64_t amount = PeriodAmount(UseInPeriod(meter, period, rule, now_), UnitOf(limit));
+  if (amount != 0) AddCounted(StartOf(period.end), amount);
 }
 
 void Gauge::AddOpen(const Meter &meter, Limit limit) noexcept {

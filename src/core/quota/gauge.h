@@ -38,10 +38,17 @@ class Gauge {
     int64_t amount;
   };
 
+  template <typename OfRecorded, typename OfReserved>
+  void AddSlots(const Meter &meter, OfRecorded of_recorded, OfReserved of_reserved) noexcept;
   void AddWindow(const Meter &meter, Limit limit) noexcept;
   void AddPeriod(const Meter &meter, const Period &period, const CountRule &rule, Limit limit) noexcept;
   void AddOpen(const Meter &meter, Limit limit) noexcept;
-  void AddCounted(TimeUs at, int64_t amount) noexcept;
+
+  void AddCounted(TimeUs at, int64_t amount) noexcept {
+    assert(amount > 0 && counted_count_ <= static_cast<int>(kWindowSlots));
+    counted_[counted_count_++] = {at, amount};
+    use_ = SaturatingSum(use_, amount);
+  }
 
   TimeUs now_;
   int64_t use_ = 0;

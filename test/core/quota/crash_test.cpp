@@ -17,7 +17,7 @@ constexpr PeriodEnds EndsFrom(TimeUs now) { return {SecondOf(now) + 3600, Second
 // A meter on its page, the page as it was last written, and the log since then.
 class LoggedMeter {
  public:
-  explicit LoggedMeter(uint32_t ring_width) : meter(FreshMeter(ring_width, 120)), page_(meter) {}
+  explicit LoggedMeter(uint32_t ring_width) : meter(FreshMeter(ring_width, 120)), page_(meter), slots_(meter) {}
 
   void Log(MeterEdit *edit) {
     const ChangedBytes *changes;
@@ -25,11 +25,13 @@ class LoggedMeter {
     for (int i = 0; i < count; ++i) {
       auto *bytes = reinterpret_cast<const unsigned char *>(&meter) + changes[i].offset;
       log_.push_back({changes[i].offset, {bytes, bytes + changes[i].length}});
+      for (int at = 0; at < kRingSlots; ++at) Keep(meter.reserved.ring[at], &slots_.reserved.ring[at], changes[i]);
+      for (int at = 0; at < kOpenSlots; ++at) Keep(meter.reserved.open[at], &slots_.reserved.open[at], changes[i]);
     }
   }
 
   void WritePage() {
-    page_ = meter;
+    page_ = slots_ = meter;
     log_.clear();
   }
 
@@ -37,16 +39,28 @@ class LoggedMeter {
     meter = page_;
     for (const Piece &piece : log_)
       memcpy(reinterpret_cast<unsigned char *>(&meter) + piece.offset, piece.bytes.data(), piece.bytes.size());
+    const ReservedMeter &is = meter.reserved, &was = slots_.reserved;
+    ASSERT_EQ(memcmp(is.ring, was.ring, sizeof(is.ring)), 0) << "a slot is what it was when it was logged or written";
+    ASSERT_EQ(memcmp(is.open, was.open, sizeof(is.open)), 0);
   }
 
   Meter meter;
 
  private:
+  // A slot of which a byte was logged is what it is now.
+  template <typename Slot>
+  void Keep(const Slot &slot, Slot *kept, const ChangedBytes &change) {
+    auto offset = reinterpret_cast<const char *>(&slot) - reinterpret_cast<const char *>(&meter);
+    if (change.offset < offset + static_cast<ptrdiff_t>(sizeof(Slot)) && offset < change.offset + change.length)
+      *kept = slot;
+  }
+
   struct Piece {
     uint16_t offset;
     std::vector<unsigned char> bytes;
   };
   Meter page_;
+  Meter slots_;  // of the reserved half, as they were last written or logged
   std::vector<Piece> log_;
 };
 
@@ -123,8 +137,8 @@ class CrashedHistory {
   void Crash() {
     ++crashes_;
     RecordedMeter key = key_.meter.recorded, quota = quota_.meter.recorded;
-    key_.Crash();
-    quota_.Crash();
+    ASSERT_NO_FATAL_FAILURE(key_.Crash());
+    ASSERT_NO_FATAL_FAILURE(quota_.Crash());
     ASSERT_EQ(memcmp(&key, &key_.meter.recorded, sizeof(key)), 0);
     ASSERT_EQ(memcmp(&quota, &quota_.meter.recorded, sizeof(quota)), 0);
     // The server comes back later: a second's numbers are not given out again.
