@@ -27,7 +27,7 @@ void SelectionOrder::PlaceServing(Group *group) noexcept {
     RemoveServing(group);
     return;
   }
-  ServingGroup place = {group->places[0], static_cast<uint32_t>(group - groups_)};
+  ServingGroup place = {group->places[0], static_cast<uint32_t>(group - groups_), 0};
   bool added = group->serving_at == kNoIndex;
   if (added) group->serving_at = serving_groups_++;
   Sift(ServingGroups{*this}, group->serving_at, place);
@@ -87,7 +87,8 @@ const KnownWait *SelectionOrder::KnownOfQuota(uint32_t quota) const noexcept {
 }
 
 bool SelectionOrder::QuotaWaits(uint32_t quota) const noexcept {
-  return KnownOfQuota(quota) != nullptr && quotas_[quota].applies;
+  assert(quota < size_.quotas);
+  return quotas_[quota].known.wait.moment > begun_at_ && quotas_[quota].applies;
 }
 
 void SelectionOrder::Watch(Quota *quota) noexcept {
@@ -108,7 +109,6 @@ void SelectionOrder::LetQuotaWait(uint32_t index, const KnownWait &known) noexce
   NoteKnown(known, 1);
   quota->known = known;
   quota->applies = Covers(AskedOf(*quota), SizeOf(known));
-  if (known.busy) busy_quota_ = index;
   if (known.for_this_walk || !Covers({}, SizeOf(known))) Watch(quota);
   RefreshGroups(*quota);
 }
@@ -149,26 +149,37 @@ void SelectionOrder::ReviewQuotas() noexcept {
   }
 }
 
-uint32_t SelectionOrder::BusyKeyUnder(const Quota &quota) const noexcept {
-  if (quota.known.wait.moment <= begun_at_ || !quota.known.busy || !quota.applies) return kNoIndex;
-  for (uint32_t i = 0; i < quota.group_count; ++i) {
-    const Group &group = groups_[quota.groups[i]];
-    if (group.until != kNever && FirstOf(group) != kNoIndex) return FirstOf(group);
+// A key of the group that waits for calls in flight, and until when it waits for other things, too.
+SelectionOrder::BusyKeyAt SelectionOrder::BusyKeyOf(Group *group) const noexcept {
+  BusyKeyAt busy = {0, kNoIndex};
+  bool busy_quota = false;
+  for (uint32_t index : group->quota) {
+    if (index == kNoIndex || !QuotaWaits(index)) continue;
+    busy_quota |= quotas_[index].known.busy;
+    if (!quotas_[index].known.busy) busy.until = std::max(busy.until, quotas_[index].known.wait.moment);
   }
-  return kNoIndex;
+  for (uint32_t at = 0; group->busy > 0 && busy.key == kNoIndex; ++at) {
+    // Where it was seen last, or one of the first.
+    uint32_t key = at == 0 ? group->busy_key : group->places[group->count - at].key;
+    if (IsWaiting(key) && candidates_[key].known.busy) group->busy_key = busy.key = key;
+  }
+  if (busy.key != kNoIndex || !busy_quota || FirstOf(*group) == kNoIndex) return busy;
+  if (group->serving == 0) busy.until = std::max(busy.until, group->places[group->count - 1].rank);
+  return {busy.until, FirstOf(*group)};
 }
 
 uint32_t SelectionOrder::BusyKey() noexcept {
-  if (busy_ == 0) return kNoIndex;
-  if (size_.quotas > 0 && BusyKeyUnder(quotas_[busy_quota_]) != kNoIndex) return BusyKeyUnder(quotas_[busy_quota_]);
-  if (IsWaiting(busy_key_) && candidates_[busy_key_].known.busy) return busy_key_;
-  for (busy_quota_ = 0; busy_quota_ < size_.quotas; ++busy_quota_)
-    if (BusyKeyUnder(quotas_[busy_quota_]) != kNoIndex) return BusyKeyUnder(quotas_[busy_quota_]);
-  busy_quota_ = 0;
-  for (busy_key_ = 0; busy_key_ < size_.keys; ++busy_key_)
-    if (IsWaiting(busy_key_) && candidates_[busy_key_].known.busy) return busy_key_;
-  busy_key_ = 0;
-  return kNoIndex;
+  BusyKeyAt first = {kNever, kNoIndex};
+  uint32_t begin = busy_group_;
+  for (uint32_t i = 0; busy_ > 0 && i < size_.groups && first.until > begun_at_; ++i) {
+    uint32_t index = begin + i < size_.groups ? begin + i : begin + i - size_.groups;
+    if (groups_[index].until == kNever) continue;
+    BusyKeyAt busy = BusyKeyOf(&groups_[index]);
+    if (busy.key == kNoIndex || busy.until >= first.until) continue;
+    first = busy;
+    busy_group_ = index;
+  }
+  return first.key;
 }
 
 }  // namespace keypool

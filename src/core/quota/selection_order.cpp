@@ -68,9 +68,10 @@ void SelectionOrder::AddWaiting(Group *group, const KnownWait &known) noexcept {
   ++group->waiting;
   SiftUp(WaitingKeys{*this, *group}, group->waiting - 1, PlaceOf(known.wait, key));
   NoteKnown(known, 1);
+  group->busy += known.busy;
   Raise(&group->most, SizeOf(known));
   Raise(&most_, SizeOf(known));
-  if (known.busy) busy_key_ = key;
+  if (known.busy) group->busy_key = key;
   if (known.for_this_walk) MarkUntidy(group);
 }
 
@@ -80,6 +81,7 @@ void SelectionOrder::TakeWaiting(Group *group, uint32_t at) noexcept {
   WaitingKeys heap{*this, *group};
   OrderPlace taken = heap.At(at);
   NoteKnown(candidates_[taken.key].known, -1);
+  group->busy -= candidates_[taken.key].known.busy;
   OrderPlace last = heap.At(--group->waiting);
   heap.size = group->waiting;
   if (at < group->waiting) Sift(heap, at, last);
@@ -91,11 +93,13 @@ void SelectionOrder::SetFirstWait(Group *group, const KnownWait &known) noexcept
   uint32_t key = group->places[group->count - 1].key;
   NoteKnown(candidates_[key].known, -1);
   NoteKnown(known, 1);
+  group->busy += known.busy;
+  group->busy -= candidates_[key].known.busy;
   candidates_[key].known = known;
   SiftDown(WaitingKeys{*this, *group}, 0, PlaceOf(known.wait, key));
   Raise(&group->most, SizeOf(known));
   Raise(&most_, SizeOf(known));
-  if (known.busy) busy_key_ = key;
+  if (known.busy) group->busy_key = key;
   if (known.for_this_walk) MarkUntidy(group);
 }
 
@@ -116,8 +120,11 @@ void SelectionOrder::WakeIf(Group *group, Condition condition) noexcept {
   for (uint32_t at = 0; at < waited; ++at) {
     OrderPlace *place = &group->places[group->count - 1 - at];
     const KnownWait &known = candidates_[place->key].known;
-    NoteKnown(known, condition(known) ? -1 : 0);
-    if (condition(known)) continue;
+    if (condition(known)) {
+      NoteKnown(known, -1);
+      group->busy -= known.busy;
+      continue;
+    }
     Raise(&group->most, SizeOf(known));
     OrderPlace staying = *place;
     *place = group->places[group->count - 1 - group->waiting];

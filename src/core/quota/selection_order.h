@@ -170,6 +170,8 @@ class SelectionOrder {
     uint32_t count;
     uint32_t serving;
     uint32_t waiting;
+    uint32_t busy;      // of those that wait
+    uint32_t busy_key;  // the one that was seen last
     uint32_t quota[kQuotasOfKey];
     TimeUs until;         // the latest moment of its quotas that wait; kNever if one is set aside; 0: none does
     bool until_cools;     // at that moment a cooldown ends
@@ -182,6 +184,12 @@ class SelectionOrder {
   struct ServingGroup {
     OrderPlace best;
     uint32_t group;
+    uint32_t unused;
+  };
+
+  struct BusyKeyAt {
+    TimeUs until;
+    uint32_t key;
   };
 
   struct Quota {
@@ -248,7 +256,7 @@ class SelectionOrder {
   static void Raise(Size *most, const Size &size) noexcept;
   Size Asked() const { return {amounts_.tokens, amounts_.output, amounts_.cost}; }  // of keys
   Size AskedOf(const Quota &quota) const noexcept;
-  uint32_t BusyKeyUnder(const Quota &quota) const noexcept;
+  BusyKeyAt BusyKeyOf(Group *group) const noexcept;
 
   Candidate *candidates_ = nullptr;
   uint32_t *position_ = nullptr;
@@ -267,8 +275,7 @@ class SelectionOrder {
   uint32_t watched_count_ = 0;
   uint32_t remembered_ = 0;  // keys and quotas that wait
   uint32_t busy_ = 0;        // those of them that are busy
-  uint32_t busy_key_ = 0;    // where to look for one first
-  uint32_t busy_quota_ = 0;
+  uint32_t busy_group_ = 0;  // where to look for one first
   Amounts amounts_ = {};
   Size most_ = {};       // no key waits for larger requests only than these
   TimeUs begun_at_ = 0;  // the time of the last walk
