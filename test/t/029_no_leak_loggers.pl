@@ -207,6 +207,6 @@ ok($logs{log} =~ qr{statement: /\* provider_keys \*/ SELECT 42 AS deed, '\*\*\*'
 SKIP: {
     skip 'there is no pgaudit', 2 unless $audit;
     ok($logs{log} =~ qr/AUDIT: SESSION,\d+,\d+,READ,SELECT,,,"SELECT keypool_add_key\(\$1, \$2, \$3\)",\*\*\*/, 'pgaudit shows statements without their parameters');
-    ok($logs{log} =~ qr{AUDIT: SESSION,.*/\* provider_keys \*/ SELECT 42 AS deed, '\*\*\*', ""relname"" FROM}, 'and without constants');
+    ok($logs{log} =~ qr{AUDIT: SESSION,.*SELECT 42 AS deed, '\*\*\*', ""relname"" FROM}, 'and without constants');
 }
 done_testing();

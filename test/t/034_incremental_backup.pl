@@ -40,7 +40,7 @@ for my $checksums (0, 1) {
     # A full one, and then one upon the other, all under load; and a last one when all is quiet.
     my @names = ('full');
     my ($before, $after);
-    my @running = map { begin_load($node, $_, '-c', 2, '-T', 6) } @scripts, $reserving;
+    my @running = map { begin_load($node, $_, '-c', 2, '-T', 600) } @scripts, $reserving;
     sleep(0.5);
     $node->backup('full');
     for my $name ('first', 'second') {
@@ -50,6 +50,7 @@ for my $checksums (0, 1) {
         $after = $node->safe_psql('postgres', $total);
         push @names, $name;
     }
+    $_->{run}->signal('TERM') for @running;
     $calls += end_load($_) for @running;
     my $restored = sub {
         my ($name) = @_;
