@@ -71,10 +71,10 @@ for my $name (sort keys %stubborn) {
         ++$length;
         set_command(sprintf $stubborn{$name}, $length);
         my $call = begin("$before$select");
-        my $is_waiting = qq{FROM pg_stat_activity WHERE wait_event = '$event' AND query LIKE '%try_select%' AND pid <> pg_backend_pid()};
-        ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $is_waiting"), "$name is waited for");
+        my $caller = q{FROM pg_stat_activity WHERE query LIKE '%try_select%' AND pid <> pg_backend_pid()};
+        ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $caller AND wait_event = '$event'"), "$name is waited for");
         my $began = time;
-        $node->safe_psql('postgres', "$signal $is_waiting");
+        $node->safe_psql('postgres', "$signal $caller");    # which may not wait just then, but look whether the command has ended
         $call->{run}->finish;
         cmp_ok(time - $began, '<', 20, "$name is $end at once");
         like($call->{errors}, $message, 'and the caller is told');
