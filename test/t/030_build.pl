@@ -38,7 +38,7 @@ sub make {
     return ($done ? 0 : 1, $output . $errors);
 }
 
-sub objects { my ($folder) = @_; return sort glob "$folder/src/*/*.o"; }
+sub objects { my ($folder) = @_; return sort glob "$folder/src/*/*.o $folder/src/*/*/*.o"; }
 
 # With everything there already: what `clean` removes must come back.
 my ($status) = make($tree, '-j4', @stand_in, 'all');
@@ -87,7 +87,7 @@ my @installed = sort map { chomp; s{.*/}{}r } `find $scratch/root -type f`;
 my ($version) = slurp_file('keypool.control') =~ /default_version = '(.*)'/;
 my %script = map { s{.*/}{}r => 1 } "keypool--$version.sql", glob 'sql/keypool--*.sql';
 is_deeply(\@installed, [ sort 'keypool.so', 'keypool.control', keys %script ], 'what is installed is the library, the control file and all scripts');
-($status, my $output) = make("$tree/elsewhere", '-f', '../Makefile', 'src/core/base64.o', 'src/pg/clock.o');
-ok($status == 0 && -s "$tree/elsewhere/src/pg/clock.o", 'and the compiler finds its headers from there') or diag($output);
+($status, my $output) = make("$tree/elsewhere", '-f', '../Makefile', 'src/core/secret/base64.o', 'src/pg/server/clock.o');
+ok($status == 0 && -s "$tree/elsewhere/src/pg/server/clock.o", 'and the compiler finds its headers from there') or diag($output);
 
 done_testing();
