@@ -21,9 +21,30 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(srcdir)/key
 MODULE_big = keypool
 OBJS = \
 	src/core/key_id.o \
-	src/core/key_state_text.o \
-	src/core/lease.o \
 	src/core/provider_name.o \
+	src/core/quota/account.o \
+	src/core/quota/admission.o \
+	src/core/quota/amounts.o \
+	src/core/quota/call.o \
+	src/core/quota/gauge.o \
+	src/core/quota/layout_1.o \
+	src/core/quota/lease.o \
+	src/core/quota/limits.o \
+	src/core/quota/look.o \
+	src/core/quota/meter_edit.o \
+	src/core/quota/meter_text.o \
+	src/core/quota/meter_text_1.o \
+	src/core/quota/model_pattern.o \
+	src/core/quota/refusal.o \
+	src/core/quota/selection_groups.o \
+	src/core/quota/selection_layout.o \
+	src/core/quota/selection_order.o \
+	src/core/quota/settling.o \
+	src/core/quota/turn.o \
+	src/core/quota/upkeep.o \
+	src/core/quota/wakeups.o \
+	src/core/quota/walk.o \
+	src/core/quota/window.o \
 	src/core/secret/base64.o \
 	src/core/secret/envelope.o \
 	src/core/secret/given_text.o \
@@ -33,21 +54,25 @@ OBJS = \
 	src/core/secret/redaction.o \
 	src/core/secret/registers.o \
 	src/core/secret/secret_fingerprint.o \
-	src/core/selection_order.o \
-	src/core/state_edit.o \
 	src/core/status.o \
-	src/core/window.o \
 	src/pg/catalog/owner_query.o \
 	src/pg/catalog/privileges.o \
 	src/pg/catalog/provider_changes.o \
 	src/pg/catalog/relations.o \
 	src/pg/catalog/source_table.o \
 	src/pg/module.o \
+	src/pg/pool/ask_key.o \
+	src/pg/pool/call_meters.o \
 	src/pg/pool/choose_key.o \
 	src/pg/pool/key_access.o \
 	src/pg/pool/key_lookup.o \
+	src/pg/pool/key_secret.o \
+	src/pg/pool/limit_columns.o \
+	src/pg/pool/model_orders.o \
 	src/pg/pool/pool_cache.o \
-	src/pg/pool/reactivation.o \
+	src/pg/pool/pool_load.o \
+	src/pg/pool/provider_rules.o \
+	src/pg/pool/settle_call.o \
 	src/pg/secrets/known_master_keys.o \
 	src/pg/secrets/log_hiding.o \
 	src/pg/secrets/master_key_command.o \
@@ -59,25 +84,38 @@ OBJS = \
 	src/pg/server/arguments.o \
 	src/pg/server/clock.o \
 	src/pg/server/key_ids.o \
+	src/pg/server/period_clock.o \
 	src/pg/server/private_file.o \
 	src/pg/server/private_memory.o \
 	src/pg/server/report.o \
 	src/pg/server/settings.o \
 	src/pg/server/utf8.o \
+	src/pg/sql/attributes.o \
 	src/pg/sql/doctor.o \
+	src/pg/sql/explain.o \
 	src/pg/sql/grant.o \
+	src/pg/sql/grant_triggers.o \
 	src/pg/sql/heal.o \
 	src/pg/sql/import.o \
 	src/pg/sql/key_admin.o \
+	src/pg/sql/key_triggers.o \
 	src/pg/sql/keyring_view.o \
 	src/pg/sql/listing.o \
+	src/pg/sql/meter_triggers.o \
+	src/pg/sql/meter_type.o \
+	src/pg/sql/quota_admin.o \
+	src/pg/sql/quota_listing.o \
+	src/pg/sql/quota_overlap.o \
+	src/pg/sql/quota_triggers.o \
+	src/pg/sql/record_many.o \
 	src/pg/sql/selection.o \
+	src/pg/sql/selection_request.o \
 	src/pg/sql/selection_row.o \
+	src/pg/sql/settings_json.o \
 	src/pg/sql/settlement.o \
-	src/pg/sql/state_type.o \
-	src/pg/sql/triggers.o \
-	src/pg/state/state_log.o \
-	src/pg/state/state_store.o \
+	src/pg/sql/trigger_rows.o \
+	src/pg/state/meter_log.o \
+	src/pg/state/meter_store.o \
 	src/pg/state/wakeups.o
 
 # Released install scripts and the way from each to the next; the newest is built of sql/keypool.sql.
@@ -94,7 +132,12 @@ NO_LOCALE = 1
 ISOLATION = $(basename $(notdir $(wildcard $(srcdir)/test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
+PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(srcdir)/src
+# The core's assertions are for its tests, and for servers that check theirs.
+ifeq ($(findstring enable-cassert,$(shell $(PG_CONFIG) --configure)),)
+PG_CPPFLAGS += -DNDEBUG
+endif
 # PostgreSQL's macros do in C what C++20 frowns at.
 PG_CXXFLAGS = -std=c++20 -fno-semantic-interposition -Wno-register -Wno-volatile -Wno-deprecated-volatile -MMD -MP
 # A PostgreSQL that was built with gcc hands on gcc's warnings.
@@ -105,7 +148,6 @@ endif
 SHLIB_LINK = -lcrypto -Wl,-Bsymbolic
 override with_llvm = no
 
-PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 # PGXS links with the C compiler; the objects are C++.
 override COMPILER = $(CXX) $(CXXFLAGS)

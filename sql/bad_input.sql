@@ -25,23 +25,53 @@ SELECT keypool_add_key(NULL, 'label', 'sk');
 SELECT * FROM keypool_select('bad', -1);
 \echo :SQLSTATE
 SELECT * FROM keypool_select('bad', 1000000001);
-SELECT * FROM keypool_select('bad', NULL);
-\echo :SQLSTATE
 SELECT status FROM keypool_try_select('bad', 1000000000);
-SELECT keypool_record(:'key', -1);
+SELECT * FROM keypool_select('bad', output_tokens => -1);
+SELECT * FROM keypool_select('bad', cached_tokens => 1000000001);
+SELECT * FROM keypool_try_select('bad', cost => -1);
+SELECT * FROM keypool_peek('bad', cost => 1000000000001);
 \echo :SQLSTATE
-SELECT keypool_record(:'key', 9223372036854775807);
+
+-- model, except_keys and the number of keys
+SELECT * FROM keypool_select('bad', model => '');
+\echo :SQLSTATE
+SELECT * FROM keypool_try_select('bad', model => repeat('m', 256));
+SELECT * FROM keypool_peek('bad', model => E'line\nbreak');
+SELECT keypool_record(:'key', model => '');
+SELECT keypool_mark_429(:'key', model => repeat('m', 256));
+SELECT * FROM keypool_select('bad', except_keys => ARRAY[:'key', NULL]::uuid[]);
+\echo :SQLSTATE
+SELECT * FROM keypool_explain_select('bad', except_keys => array_fill(:'key'::uuid, ARRAY[1001]));
+\echo :SQLSTATE
+SELECT * FROM keypool_select_many('bad', 0);
+\echo :SQLSTATE
+SELECT * FROM keypool_select_many('bad', 1001);
+SELECT * FROM keypool_select_many('bad', NULL);
+\echo :SQLSTATE
 
 -- key
 SELECT keypool_record(NULL);
 \echo :SQLSTATE
 SELECT keypool_record(:'nobody');
 \echo :SQLSTATE
-SELECT keypool_release(:'nobody', 1);
+SELECT keypool_release(:'nobody', repeat('A', 45));
 SELECT keypool_release(:'key', NULL);
 SELECT keypool_mark_429(:'nobody');
 SELECT keypool_clear_cooldown(:'nobody');
 \echo :SQLSTATE
+SELECT keypool_clear_cooldown('bad', 'nobody');
+\echo :SQLSTATE
+SELECT keypool_mark_429(:'key', 1, scope => 'everything');
+\echo :SQLSTATE
+SELECT keypool_mark_429(:'key', 1, scope => 'quota:');
+SELECT keypool_mark_429(:'key', 1, scope => '');
+SELECT keypool_record_many(NULL);
+\echo :SQLSTATE
+SELECT keypool_record_many(ARRAY[:'key', NULL]::uuid[]);
+\echo :SQLSTATE
+SELECT keypool_record_many(ARRAY[:'key']::uuid[], ARRAY[1, 2]);
+\echo :SQLSTATE
+SELECT keypool_record_many(ARRAY[:'key', :'key']::uuid[], leases => ARRAY[NULL]::text[]);
 SELECT keypool_toggle_key(:'nobody', true);
 \echo :SQLSTATE
 SELECT keypool_delete_key(:'nobody');
@@ -79,12 +109,12 @@ SET keypool.default_cooldown = 0;
 \set VERBOSITY default
 SET keypool.unknown = 1;
 
--- tables: what a key is never changes, and the states are not for writing
+-- tables: what a key is never changes, and the meters are not for writing
 UPDATE keypool.provider_keys SET id = :'nobody' WHERE id = :'key';
 \echo :SQLSTATE
 UPDATE keypool.provider_keys SET provider_id = 'other' WHERE id = :'key';
 \echo :SQLSTATE
-UPDATE keypool.key_state SET key_id = :'nobody' WHERE key_id = :'key';
+UPDATE keypool.key_meters SET key_id = :'nobody' WHERE key_id = :'key';
 \echo :SQLSTATE
 INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES (E'tab\t', 'sk');
 \echo :SQLSTATE
@@ -96,12 +126,15 @@ INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('bad', NULL);
 INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES (NULL, 'sk');
 \echo :SQLSTATE
 \set VERBOSITY default
-SELECT ''::keypool.state;
+SELECT ''::keypool.meter;
 \echo :SQLSTATE
-SELECT '2'::keypool.state;
-SELECT '1 total_requests=-1'::keypool.state;
-SELECT '1 second=1/1/1 second=65/1/1'::keypool.state;
-SELECT '1 total_requests=3 second=1767268800/2/30 minute=29454480/2/30/1 reserved=1767268800/1/1/1/5'::keypool.state;
+SELECT '3'::keypool.meter;
+SELECT '2 total_requests=-1'::keypool.meter;
+SELECT '2 slot=1/1/1/0/0 slot=65/1/1/0/0'::keypool.meter;
+SELECT '1 total_requests=-1'::keypool.meter;
+SELECT '1 second=1/1/1 second=65/1/1'::keypool.meter;
+SELECT '2 total_requests=3 total_tokens=40 total_output=10 last_used_at=1767268800000000 slot=1767268800/2/30/10/3 minute=29454480/2/30/1 turn=720720 reserved=1767268800/1/1/5/0 open=9212031/1/5/7'::keypool.meter;
+SELECT '1 total_requests=3 total_tokens=40 newest_second=1767268800 second=1767268800/2/30 minute=29454480/2/30/1 reserved=1767268800/1/1/1/5'::keypool.meter;
 
 -- a read-only transaction
 BEGIN READ ONLY;
@@ -121,4 +154,10 @@ ROLLBACK;
 
 -- nothing of all this changed anything
 SELECT total_requests, window_requests, is_active, cooldown_until FROM keypool_list_keys('bad');
+
+-- Amounts of a settlement are never refused: the call was made.
+SELECT keypool_record(:'key', -1);
+SELECT keypool_record(:'key', 9223372036854775807);
+SELECT keypool_record(:'key', 0, output_tokens => -1, cached_tokens => -1, cost => -1);
+SELECT total_requests, total_tokens FROM keypool_list_keys('bad');
 DELETE FROM keypool.provider_keys WHERE provider_id = 'bad';

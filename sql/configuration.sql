@@ -43,7 +43,7 @@ SELECT key_label FROM keypool_select('conf');
 BEGIN;
 TRUNCATE keypool.provider_keys;
 SELECT status FROM keypool_try_select('conf');
-SELECT count(*) FROM keypool.key_state;
+SELECT count(*) FROM keypool.key_meters;
 ROLLBACK;
 SELECT status, key_label FROM keypool_try_select('conf');
 
@@ -90,4 +90,4 @@ SELECT keypool_delete_key(:'one');
 SELECT count(*) FROM keypool_list_keys('conf') WHERE id = :'one';
 
 DELETE FROM keypool.provider_keys WHERE provider_id IN ('conf', 'moved');
-SELECT count(*) FROM keypool.key_state;
+SELECT count(*) FROM keypool.key_meters;

@@ -43,7 +43,7 @@ SELECT status, key_label FROM keypool_try_select('cool');
 -- A 429 settles its lease as a used request without tokens.
 SET keypool.test_now = '2026-01-01 13:00:00+00';
 SELECT key_id, lease FROM keypool_select('cool', 500) \gset
-SELECT keypool_mark_429(:'key_id', 5, :lease);
+SELECT keypool_mark_429(:'key_id', 5, :'lease');
 SELECT key_label, window_requests, window_tokens, open_reservations, total_requests, total_tokens, last_used_at
 FROM keypool_list_keys('cool') WHERE id = :'key_id';
 
@@ -61,7 +61,7 @@ SELECT keypool_clear_cooldown(:'a');
 SELECT keypool_clear_cooldown(:'b');
 SET keypool.test_now = '2026-01-01 13:30:00+00';
 SELECT key_id, lease FROM keypool_select('cool', 500) \gset
-SELECT keypool_mark_429(:'key_id', -3, :lease);
+SELECT keypool_mark_429(:'key_id', -3, :'lease');
 SELECT window_requests, open_reservations, cooldown_until FROM keypool_list_keys('cool') WHERE id = :'key_id';
 -- What is typed text needs a cast, and what is no number at all is refused.
 SELECT keypool_mark_429(:'a', '1.5'::text);
@@ -70,7 +70,7 @@ SELECT keypool_mark_429(:'a', 'Wed, 21 Oct 2026 07:28:00 GMT');
 \echo :SQLSTATE
 \set VERBOSITY default
 
--- Off stays off; off for a time comes back when no other key is active.
+-- Off stays off; off for a time comes back when it is over. Nothing is written for that: the columns stay as they are.
 SET keypool.test_now = '2026-01-01 14:00:00+00';
 SELECT keypool_toggle_key(:'a', false);
 SELECT keypool_toggle_key(:'b', false, 3600);
@@ -83,18 +83,24 @@ SELECT status, key_label FROM keypool_peek('cool');
 SELECT key_label, is_active FROM keypool_list_keys('cool');
 SELECT status, key_label FROM keypool_try_select('cool');
 SELECT key_label, is_active, cooldown_until FROM keypool_list_keys('cool');
--- Not while another is active.
+-- Whether or not another is active, and in a transaction that may not write.
+SELECT keypool_toggle_key(:'b', true);
 SELECT keypool_toggle_key(:'a', false, 1);
-SET keypool.test_now = '2026-01-01 16:00:00+00';
-SELECT key_label FROM keypool_try_select('cool');
-SELECT key_label, is_active FROM keypool_list_keys('cool');
--- Coming back is ordinary data: a rollback undoes it.
-SELECT keypool_toggle_key(:'b', false);
-BEGIN;
-SET LOCAL keypool.test_now = '2026-01-01 17:00:00+00';
 SELECT status, key_label FROM keypool_try_select('cool');
+SET keypool.test_now = '2026-01-01 15:00:00.999999+00';
+SELECT status, key_label FROM keypool_try_select('cool');
+SET keypool.test_now = '2026-01-01 15:00:01+00';
+BEGIN READ ONLY;
+SELECT status, key_label FROM keypool_peek('cool');
 ROLLBACK;
-SELECT key_label, is_active FROM keypool_list_keys('cool');
+SELECT status, key_label FROM keypool_try_select('cool');
+SELECT key_label, is_active, window_requests FROM keypool_list_keys('cool');
+-- If the clock steps back, it is off again.
+SET keypool.test_now = '2026-01-01 14:59:59+00';
+SELECT keypool_toggle_key(:'b', false);
+SELECT status, retry_after_ms FROM keypool_peek('cool');
+SET keypool.test_now = '2026-01-01 17:00:00+00';
+SELECT status, key_label FROM keypool_try_select('cool');
 SELECT keypool_toggle_key(:'a', true);
 SELECT key_label, is_active, cooldown_until FROM keypool_list_keys('cool');
 

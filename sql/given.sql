@@ -113,7 +113,7 @@ SELECT keypool_delete_key('00000000-0000-8000-8000-000000000004');
 INSERT INTO keypool.provider_keys SELECT * FROM old;
 SELECT key_value FROM keypool_select('old ');
 
--- A state in binary is its text, and is read as that is.
-SELECT convert_from(keypool.state_send(state), 'UTF8') = state::text AS same
-FROM CAST('1 total_requests=3 total_tokens=4' AS keypool.state) state;
+-- A meter in binary is its text, and is read as that is.
+SELECT convert_from(keypool.meter_send(meter), 'UTF8') = meter::text AS same
+FROM CAST('2 total_requests=3 total_tokens=4' AS keypool.meter) meter;
 DELETE FROM keypool.provider_keys;

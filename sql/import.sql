@@ -27,6 +27,7 @@ INSERT INTO original.key_usage_window VALUES
   ('00000000-0000-4000-8000-000000000003', '2026-01-01T11:59', 7, 70);
 
 SELECT * FROM keypool_import('original.provider_keys', 'original.key_usage_window');
+-- What was used in the running minute counts as used now, and so the last use is not before that.
 SELECT key_label, priority, max_rpm, max_tpm, is_active, last_429_at, cooldown_until, total_requests, total_tokens, last_used_at
 FROM keypool_list_keys('import');
 SELECT key_label, created_at, updated_at FROM keypool_list_keys('import') WHERE key_label IN ('used', 'fresh');
@@ -36,7 +37,7 @@ SELECT window_minute, request_count, token_count FROM keypool_usage('00000000-00
 
 -- What was used in the last minute counts against the limits: 3 of 4 requests.
 SELECT key_label, window_requests, window_tokens FROM keypool_list_keys('import') WHERE key_label IN ('used', 'cooling');
--- The order goes on: never used first, then least recently used.
+-- Turns begin anew.
 SELECT key_label, key_value FROM keypool_select('import');
 SELECT keypool_toggle_key('00000000-0000-4000-8000-000000000002', false);
 SELECT key_label, key_value FROM keypool_select('import');

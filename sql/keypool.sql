@@ -5,41 +5,41 @@ CREATE SCHEMA keypool;
 COMMENT ON SCHEMA keypool IS 'the tables, views and types of the extension keypool; its functions are keypool_*';
 
 --
--- The state of a key
+-- The counters of a key or a quota
 --
 
-CREATE TYPE keypool.state;
+CREATE TYPE keypool.meter;
 
-CREATE FUNCTION keypool.state_in(cstring) RETURNS keypool.state
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_in';
-COMMENT ON FUNCTION keypool.state_in(cstring) IS 'reads a state from a dump';
-REVOKE ALL ON FUNCTION keypool.state_in(cstring) FROM PUBLIC;
+CREATE FUNCTION keypool.meter_in(cstring) RETURNS keypool.meter
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_meter_in';
+COMMENT ON FUNCTION keypool.meter_in(cstring) IS 'reads a meter from a dump';
+REVOKE ALL ON FUNCTION keypool.meter_in(cstring) FROM PUBLIC;
 
-CREATE FUNCTION keypool.state_out(keypool.state) RETURNS cstring
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_out';
-COMMENT ON FUNCTION keypool.state_out(keypool.state) IS 'writes a state for a dump';
-REVOKE ALL ON FUNCTION keypool.state_out(keypool.state) FROM PUBLIC;
+CREATE FUNCTION keypool.meter_out(keypool.meter) RETURNS cstring
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_meter_out';
+COMMENT ON FUNCTION keypool.meter_out(keypool.meter) IS 'writes a meter for a dump';
+REVOKE ALL ON FUNCTION keypool.meter_out(keypool.meter) FROM PUBLIC;
 
-CREATE FUNCTION keypool.state_recv(internal) RETURNS keypool.state
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_recv';
-COMMENT ON FUNCTION keypool.state_recv(internal) IS 'reads a state from a binary copy';
-REVOKE ALL ON FUNCTION keypool.state_recv(internal) FROM PUBLIC;
+CREATE FUNCTION keypool.meter_recv(internal) RETURNS keypool.meter
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_meter_recv';
+COMMENT ON FUNCTION keypool.meter_recv(internal) IS 'reads a meter from a binary copy';
+REVOKE ALL ON FUNCTION keypool.meter_recv(internal) FROM PUBLIC;
 
-CREATE FUNCTION keypool.state_send(keypool.state) RETURNS bytea
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_state_send';
-COMMENT ON FUNCTION keypool.state_send(keypool.state) IS 'writes a state for a binary copy';
-REVOKE ALL ON FUNCTION keypool.state_send(keypool.state) FROM PUBLIC;
+CREATE FUNCTION keypool.meter_send(keypool.meter) RETURNS bytea
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'keypool_meter_send';
+COMMENT ON FUNCTION keypool.meter_send(keypool.meter) IS 'writes a meter for a binary copy';
+REVOKE ALL ON FUNCTION keypool.meter_send(keypool.meter) FROM PUBLIC;
 
-CREATE TYPE keypool.state (
-	INPUT = keypool.state_in,
-	OUTPUT = keypool.state_out,
-	RECEIVE = keypool.state_recv,
-	SEND = keypool.state_send,
-	INTERNALLENGTH = 3896,
+CREATE TYPE keypool.meter (
+	INPUT = keypool.meter_in,
+	OUTPUT = keypool.meter_out,
+	RECEIVE = keypool.meter_recv,
+	SEND = keypool.meter_send,
+	INTERNALLENGTH = 4024,
 	ALIGNMENT = double,
 	STORAGE = plain
 );
-COMMENT ON TYPE keypool.state IS 'the counters of one key: what is recorded, and what is reserved';
+COMMENT ON TYPE keypool.meter IS 'the counters of one key or one quota: what is recorded, and what is reserved';
 
 --
 -- Tables
@@ -59,7 +59,27 @@ CREATE TABLE keypool.provider_keys (
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	fingerprint bytea,
-	unopened_since timestamptz
+	unopened_since timestamptz,
+	account text,
+	models text[],
+	except_models text[],
+	weight integer NOT NULL DEFAULT 1 CONSTRAINT weight_range
+		CHECK (weight OPERATOR(pg_catalog.>=) 1 AND weight OPERATOR(pg_catalog.<=) 1000),
+	max_output_tpm bigint CONSTRAINT max_output_tpm_not_negative CHECK (max_output_tpm OPERATOR(pg_catalog.>=) 0),
+	max_rpd bigint CONSTRAINT max_rpd_not_negative CHECK (max_rpd OPERATOR(pg_catalog.>=) 0),
+	max_tpd bigint CONSTRAINT max_tpd_not_negative CHECK (max_tpd OPERATOR(pg_catalog.>=) 0),
+	max_requests_per_month bigint CONSTRAINT max_requests_per_month_not_negative
+		CHECK (max_requests_per_month OPERATOR(pg_catalog.>=) 0),
+	max_tokens_per_month bigint CONSTRAINT max_tokens_per_month_not_negative
+		CHECK (max_tokens_per_month OPERATOR(pg_catalog.>=) 0),
+	max_cost_per_day bigint CONSTRAINT max_cost_per_day_not_negative CHECK (max_cost_per_day OPERATOR(pg_catalog.>=) 0),
+	max_cost_per_month bigint CONSTRAINT max_cost_per_month_not_negative
+		CHECK (max_cost_per_month OPERATOR(pg_catalog.>=) 0),
+	max_in_flight bigint CONSTRAINT max_in_flight_not_negative CHECK (max_in_flight OPERATOR(pg_catalog.>=) 0),
+	burst_seconds smallint CONSTRAINT burst_seconds_range
+		CHECK (burst_seconds OPERATOR(pg_catalog.>=) 1 AND burst_seconds OPERATOR(pg_catalog.<=) 30),
+	attributes jsonb,
+	expires_at timestamptz
 ) USING heap;
 CREATE INDEX provider_keys_order ON keypool.provider_keys (provider_id, priority, id);
 CREATE INDEX provider_keys_fingerprint ON keypool.provider_keys (provider_id, fingerprint);
@@ -79,16 +99,140 @@ COMMENT ON COLUMN keypool.provider_keys.created_at IS 'when it was added';
 COMMENT ON COLUMN keypool.provider_keys.updated_at IS 'when its configuration was last changed';
 COMMENT ON COLUMN keypool.provider_keys.fingerprint IS 'tells the same secret again; NULL: keypool_heal() makes it';
 COMMENT ON COLUMN keypool.provider_keys.unopened_since IS 'since when keypool_heal() finds that the secret does not open although its master key is there; NULL: it opens, or was not tried';
+COMMENT ON COLUMN keypool.provider_keys.account IS 'what the provider counts the key under, such as org-1/proj-a; NULL: nothing';
+COMMENT ON COLUMN keypool.provider_keys.models IS 'patterns of the models that the key serves, such as gpt-4o*; NULL: all';
+COMMENT ON COLUMN keypool.provider_keys.except_models IS 'patterns of the models that it does not serve; NULL: none';
+COMMENT ON COLUMN keypool.provider_keys.weight IS 'how many turns the key gets for one of a key of weight 1';
+COMMENT ON COLUMN keypool.provider_keys.max_output_tpm IS 'output tokens in any 60 seconds; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.max_rpd IS 'requests in a day; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.max_tpd IS 'tokens in a day; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.max_requests_per_month IS 'requests in a month; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.max_tokens_per_month IS 'tokens in a month; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.max_cost_per_day IS 'cost in a day, in a unit of yours; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.max_cost_per_month IS 'cost in a month; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.max_in_flight IS 'calls that are open at once; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.provider_keys.burst_seconds IS 'in no interval of so many seconds more than that share of max_rpm, rounded up';
+COMMENT ON COLUMN keypool.provider_keys.attributes IS 'given out with the key: base URL, region, organization; not secret';
+COMMENT ON COLUMN keypool.provider_keys.expires_at IS 'from then on the key is not selected; NULL: never';
 
-CREATE TABLE keypool.key_state (
-	key_id uuid CONSTRAINT key_state_pkey PRIMARY KEY,
-	state keypool.state NOT NULL
+CREATE TABLE keypool.quotas (
+	id uuid CONSTRAINT quotas_pkey PRIMARY KEY,
+	provider_id text COLLATE pg_catalog."C" NOT NULL
+		CONSTRAINT provider_id_length CHECK (pg_catalog.octet_length(provider_id) OPERATOR(pg_catalog.<=) 255),
+	name text COLLATE pg_catalog."C" NOT NULL
+		CONSTRAINT name_length CHECK (pg_catalog.octet_length(name) OPERATOR(pg_catalog.<=) 255),
+	account text,
+	models text[],
+	except_models text[],
+	max_rpm bigint CONSTRAINT max_rpm_not_negative CHECK (max_rpm OPERATOR(pg_catalog.>=) 0),
+	max_tpm bigint CONSTRAINT max_tpm_not_negative CHECK (max_tpm OPERATOR(pg_catalog.>=) 0),
+	max_output_tpm bigint CONSTRAINT max_output_tpm_not_negative CHECK (max_output_tpm OPERATOR(pg_catalog.>=) 0),
+	max_rph bigint CONSTRAINT max_rph_not_negative CHECK (max_rph OPERATOR(pg_catalog.>=) 0),
+	max_tph bigint CONSTRAINT max_tph_not_negative CHECK (max_tph OPERATOR(pg_catalog.>=) 0),
+	max_rpd bigint CONSTRAINT max_rpd_not_negative CHECK (max_rpd OPERATOR(pg_catalog.>=) 0),
+	max_tpd bigint CONSTRAINT max_tpd_not_negative CHECK (max_tpd OPERATOR(pg_catalog.>=) 0),
+	max_requests_per_month bigint CONSTRAINT max_requests_per_month_not_negative
+		CHECK (max_requests_per_month OPERATOR(pg_catalog.>=) 0),
+	max_tokens_per_month bigint CONSTRAINT max_tokens_per_month_not_negative
+		CHECK (max_tokens_per_month OPERATOR(pg_catalog.>=) 0),
+	max_cost_per_day bigint CONSTRAINT max_cost_per_day_not_negative CHECK (max_cost_per_day OPERATOR(pg_catalog.>=) 0),
+	max_cost_per_month bigint CONSTRAINT max_cost_per_month_not_negative
+		CHECK (max_cost_per_month OPERATOR(pg_catalog.>=) 0),
+	max_in_flight bigint CONSTRAINT max_in_flight_not_negative CHECK (max_in_flight OPERATOR(pg_catalog.>=) 0),
+	burst_seconds smallint CONSTRAINT burst_seconds_range
+		CHECK (burst_seconds OPERATOR(pg_catalog.>=) 1 AND burst_seconds OPERATOR(pg_catalog.<=) 30),
+	counts text COLLATE pg_catalog."C" NOT NULL DEFAULT 'tokens' CONSTRAINT known_counts
+		CHECK (counts OPERATOR(pg_catalog.=) ANY (ARRAY['tokens', 'prompt', 'input', 'uncached'])),
+	output_weight integer NOT NULL DEFAULT 1 CONSTRAINT output_weight_range
+		CHECK (output_weight OPERATOR(pg_catalog.>=) 1 AND output_weight OPERATOR(pg_catalog.<=) 1000),
+	time_zone text,
+	day text COLLATE pg_catalog."C" NOT NULL DEFAULT 'calendar' CONSTRAINT known_day
+		CHECK (day OPERATOR(pg_catalog.=) ANY (ARRAY['calendar', 'rolling'])),
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 ) USING heap;
-REVOKE ALL ON TABLE keypool.key_state FROM PUBLIC;
+CREATE UNIQUE INDEX quotas_name ON keypool.quotas (provider_id, name);
+REVOKE ALL ON TABLE keypool.quotas FROM PUBLIC;
 
-COMMENT ON TABLE keypool.key_state IS 'one row a key, changed in place by the functions; read it with keypool_list_keys() and keypool_usage()';
-COMMENT ON COLUMN keypool.key_state.key_id IS 'provider_keys.id';
-COMMENT ON COLUMN keypool.key_state.state IS 'the counters';
+COMMENT ON TABLE keypool.quotas IS 'limits that hold for several keys of a provider together; ordinary, transactional data';
+COMMENT ON COLUMN keypool.quotas.id IS 'made if it is not given; never changes';
+COMMENT ON COLUMN keypool.quotas.provider_id IS 'the provider whose keys it is for; never changes';
+COMMENT ON COLUMN keypool.quotas.name IS 'what people and answers call it';
+COMMENT ON COLUMN keypool.quotas.account IS 'it holds for the keys of this account, and of those below it; NULL: for all keys of the provider';
+COMMENT ON COLUMN keypool.quotas.models IS 'patterns of the models that it holds for; NULL: all';
+COMMENT ON COLUMN keypool.quotas.except_models IS 'patterns of the models that it does not hold for; NULL: none';
+COMMENT ON COLUMN keypool.quotas.max_rpm IS 'requests in any 60 seconds; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_tpm IS 'tokens in any 60 seconds; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_output_tpm IS 'output tokens in any 60 seconds; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_rph IS 'requests in any hour; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_tph IS 'tokens in any hour; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_rpd IS 'requests in a day; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_tpd IS 'tokens in a day; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_requests_per_month IS 'requests in a month; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_tokens_per_month IS 'tokens in a month; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_cost_per_day IS 'cost in a day, in a unit of yours; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_cost_per_month IS 'cost in a month; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.max_in_flight IS 'calls that are open at once; NULL or 0: no limit';
+COMMENT ON COLUMN keypool.quotas.burst_seconds IS 'in no interval of so many seconds more than that share of max_rpm, rounded up';
+COMMENT ON COLUMN keypool.quotas.counts IS 'which tokens count: tokens, prompt (without output), input (without output and cached), uncached';
+COMMENT ON COLUMN keypool.quotas.output_weight IS 'how many times each output token counts';
+COMMENT ON COLUMN keypool.quotas.time_zone IS 'in which days and months begin; NULL: that of the provider';
+COMMENT ON COLUMN keypool.quotas.day IS 'calendar: from midnight; rolling: the last 24 hours';
+COMMENT ON COLUMN keypool.quotas.created_at IS 'when it was made';
+COMMENT ON COLUMN keypool.quotas.updated_at IS 'when it was last changed';
+
+CREATE TABLE keypool.providers (
+	provider_id text COLLATE pg_catalog."C" CONSTRAINT providers_pkey PRIMARY KEY
+		CONSTRAINT provider_id_length CHECK (pg_catalog.octet_length(provider_id) OPERATOR(pg_catalog.<=) 255),
+	strategy text COLLATE pg_catalog."C" CONSTRAINT known_strategy
+		CHECK (strategy OPERATOR(pg_catalog.=) ANY (ARRAY['rotate', 'fill_first'])),
+	time_zone text,
+	default_tokens bigint CONSTRAINT default_tokens_range
+		CHECK (default_tokens OPERATOR(pg_catalog.>=) 0 AND default_tokens OPERATOR(pg_catalog.<=) 1000000000),
+	default_cooldown integer CONSTRAINT default_cooldown_positive CHECK (default_cooldown OPERATOR(pg_catalog.>=) 1),
+	max_cooldown integer CONSTRAINT max_cooldown_positive CHECK (max_cooldown OPERATOR(pg_catalog.>=) 1),
+	rate_limit_scope text COLLATE pg_catalog."C" CONSTRAINT known_rate_limit_scope
+		CHECK (rate_limit_scope OPERATOR(pg_catalog.=) ANY (ARRAY['key', 'model', 'account'])),
+	call_timeout integer CONSTRAINT call_timeout_range
+		CHECK (call_timeout OPERATOR(pg_catalog.>=) 60 AND call_timeout OPERATOR(pg_catalog.<=) 14400)
+) USING heap;
+REVOKE ALL ON TABLE keypool.providers FROM PUBLIC;
+
+COMMENT ON TABLE keypool.providers IS 'what is not as by default for a provider; NULL: the default';
+COMMENT ON COLUMN keypool.providers.provider_id IS 'the provider';
+COMMENT ON COLUMN keypool.providers.strategy IS 'rotate, the default: keys take turns; fill_first: one key until it is full';
+COMMENT ON COLUMN keypool.providers.time_zone IS 'in which days and months begin; UTC by default';
+COMMENT ON COLUMN keypool.providers.default_tokens IS 'what a selection reserves that says no tokens; 0 by default';
+COMMENT ON COLUMN keypool.providers.default_cooldown IS 'seconds that a 429 blocks which tells no time; by default keypool.default_cooldown';
+COMMENT ON COLUMN keypool.providers.max_cooldown IS 'seconds that a 429 blocks at most; by default keypool.max_cooldown';
+COMMENT ON COLUMN keypool.providers.rate_limit_scope IS 'whom a 429 blocks that no quota is to blame for: key, the default, model or account';
+COMMENT ON COLUMN keypool.providers.call_timeout IS 'seconds after which a call that nobody settles is taken for ended; 1020 by default';
+
+CREATE TABLE keypool.key_meters (
+	key_id uuid CONSTRAINT key_meters_pkey PRIMARY KEY,
+	meter keypool.meter NOT NULL
+) USING heap;
+REVOKE ALL ON TABLE keypool.key_meters FROM PUBLIC;
+
+COMMENT ON TABLE keypool.key_meters IS 'one row a key, changed in place by the functions; read it with keypool_list_keys() and keypool_usage()';
+COMMENT ON COLUMN keypool.key_meters.key_id IS 'provider_keys.id';
+COMMENT ON COLUMN keypool.key_meters.meter IS 'the counters';
+
+-- One row a page, so that what is counted in two quotas does not wait for one lock.
+CREATE TABLE keypool.quota_meters (
+	quota_id uuid CONSTRAINT quota_meters_pkey PRIMARY KEY,
+	meter keypool.meter NOT NULL
+) USING heap WITH (fillfactor = 50);
+REVOKE ALL ON TABLE keypool.quota_meters FROM PUBLIC;
+
+COMMENT ON TABLE keypool.quota_meters IS 'one row a quota, changed in place by the functions; read it with keypool_list_quotas()';
+COMMENT ON COLUMN keypool.quota_meters.quota_id IS 'quotas.id';
+COMMENT ON COLUMN keypool.quota_meters.meter IS 'the counters';
+
+-- Dumps of 0.1.0 bring their rows for this.
+CREATE VIEW keypool.key_state AS SELECT key_id, meter AS state FROM keypool.key_meters;
+COMMENT ON VIEW keypool.key_state IS 'key_meters, as dumps of 0.1.0 name it';
+REVOKE ALL ON TABLE keypool.key_state FROM PUBLIC;
 
 CREATE TABLE keypool.wakeups (
 	slot integer NOT NULL,
@@ -99,9 +243,9 @@ INSERT INTO keypool.wakeups
 	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8008), 'hex') FROM pg_catalog.generate_series(0, 7) slot;
 REVOKE ALL ON TABLE keypool.wakeups FROM PUBLIC;
 
-COMMENT ON TABLE keypool.wakeups IS 'where sessions tell each other which full or cooling keys can serve again; changed in place, and never grows';
+COMMENT ON TABLE keypool.wakeups IS 'where sessions tell each other which full or blocked keys and quotas have room again; changed in place, and never grows';
 COMMENT ON COLUMN keypool.wakeups.slot IS 'which providers it is for, by a hash of their names';
-COMMENT ON COLUMN keypool.wakeups.ring IS 'how many keys were told of, and the ids of the last 500';
+COMMENT ON COLUMN keypool.wakeups.ring IS 'how many keys and quotas were told of, and the ids of the last 500';
 
 CREATE TABLE keypool.master_keys (
 	id text COLLATE pg_catalog."C" CONSTRAINT master_keys_pkey PRIMARY KEY,
@@ -131,7 +275,10 @@ COMMENT ON COLUMN keypool.grants.rights IS 'app, monitor or operator';
 COMMENT ON COLUMN keypool.grants.provider_id IS 'the provider; NULL: all of them';
 
 SELECT pg_catalog.pg_extension_config_dump('keypool.provider_keys', '');
-SELECT pg_catalog.pg_extension_config_dump('keypool.key_state', '');
+SELECT pg_catalog.pg_extension_config_dump('keypool.quotas', '');
+SELECT pg_catalog.pg_extension_config_dump('keypool.providers', '');
+SELECT pg_catalog.pg_extension_config_dump('keypool.key_meters', '');
+SELECT pg_catalog.pg_extension_config_dump('keypool.quota_meters', '');
 SELECT pg_catalog.pg_extension_config_dump('keypool.master_keys', '');
 -- A role that was dropped must not come back as another that has its number by then.
 SELECT pg_catalog.pg_extension_config_dump('keypool.grants',
@@ -144,18 +291,43 @@ SELECT pg_catalog.pg_extension_config_dump('keypool.grants',
 
 CREATE FUNCTION keypool.before_key_change() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_key_change';
-COMMENT ON FUNCTION keypool.before_key_change() IS 'makes the id, checks the provider, seals the secret, and tells every session that a change begins';
+COMMENT ON FUNCTION keypool.before_key_change() IS 'makes the id, checks what is given, seals the secret, and tells every session that a change begins';
 REVOKE ALL ON FUNCTION keypool.before_key_change() FROM PUBLIC;
 
 CREATE FUNCTION keypool.after_key_change() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_key_change';
-COMMENT ON FUNCTION keypool.after_key_change() IS 'makes or removes the state, and tells every session of the change';
+COMMENT ON FUNCTION keypool.after_key_change() IS 'makes or removes the meter, and tells every session of the change';
 REVOKE ALL ON FUNCTION keypool.after_key_change() FROM PUBLIC;
 
-CREATE FUNCTION keypool.before_state_change() RETURNS trigger
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_state_change';
-COMMENT ON FUNCTION keypool.before_state_change() IS 'locks the keys before any state, lets a restored state replace the fresh one, and refuses UPDATE';
-REVOKE ALL ON FUNCTION keypool.before_state_change() FROM PUBLIC;
+CREATE FUNCTION keypool.before_quota_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_quota_change';
+COMMENT ON FUNCTION keypool.before_quota_change() IS 'makes the id, checks what is given, and tells every session that a change begins';
+REVOKE ALL ON FUNCTION keypool.before_quota_change() FROM PUBLIC;
+
+CREATE FUNCTION keypool.after_quota_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_quota_change';
+COMMENT ON FUNCTION keypool.after_quota_change() IS 'makes or removes the meter, and tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.after_quota_change() FROM PUBLIC;
+
+CREATE FUNCTION keypool.before_provider_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_provider_change';
+COMMENT ON FUNCTION keypool.before_provider_change() IS 'checks what is given, and tells every session that a change begins';
+REVOKE ALL ON FUNCTION keypool.before_provider_change() FROM PUBLIC;
+
+CREATE FUNCTION keypool.after_provider_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_provider_change';
+COMMENT ON FUNCTION keypool.after_provider_change() IS 'tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.after_provider_change() FROM PUBLIC;
+
+CREATE FUNCTION keypool.before_meter_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_meter_change';
+COMMENT ON FUNCTION keypool.before_meter_change() IS 'locks the keys or quotas before any meter, lets a restored meter replace the fresh one, and refuses UPDATE';
+REVOKE ALL ON FUNCTION keypool.before_meter_change() FROM PUBLIC;
+
+CREATE FUNCTION keypool.insert_key_state() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_insert_key_state';
+COMMENT ON FUNCTION keypool.insert_key_state() IS 'takes in a row of a dump of 0.1.0';
+REVOKE ALL ON FUNCTION keypool.insert_key_state() FROM PUBLIC;
 
 CREATE FUNCTION keypool.after_grant_change() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_grant_change';
@@ -183,97 +355,184 @@ CREATE TRIGGER after_key_change AFTER INSERT OR UPDATE OR DELETE ON keypool.prov
 	FOR EACH ROW EXECUTE FUNCTION keypool.after_key_change();
 CREATE TRIGGER after_key_truncate AFTER TRUNCATE ON keypool.provider_keys
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_key_change();
-CREATE TRIGGER before_state_insert BEFORE INSERT ON keypool.key_state
-	FOR EACH ROW EXECUTE FUNCTION keypool.before_state_change();
-CREATE TRIGGER before_state_statement BEFORE INSERT OR DELETE ON keypool.key_state
-	FOR EACH STATEMENT EXECUTE FUNCTION keypool.before_state_change();
-CREATE TRIGGER before_state_update BEFORE UPDATE ON keypool.key_state
-	FOR EACH ROW EXECUTE FUNCTION keypool.before_state_change();
-CREATE TRIGGER after_state_statement AFTER INSERT OR DELETE ON keypool.key_state
+CREATE TRIGGER before_quota_change BEFORE INSERT OR UPDATE OR DELETE ON keypool.quotas
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_quota_change();
+CREATE TRIGGER after_quota_change AFTER INSERT OR UPDATE OR DELETE ON keypool.quotas
+	FOR EACH ROW EXECUTE FUNCTION keypool.after_quota_change();
+CREATE TRIGGER after_quota_truncate AFTER TRUNCATE ON keypool.quotas
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_quota_change();
+CREATE TRIGGER before_provider_change BEFORE INSERT OR UPDATE OR DELETE ON keypool.providers
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_provider_change();
+CREATE TRIGGER after_provider_change AFTER INSERT OR UPDATE OR DELETE ON keypool.providers
+	FOR EACH ROW EXECUTE FUNCTION keypool.after_provider_change();
+CREATE TRIGGER after_provider_truncate AFTER TRUNCATE ON keypool.providers
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_provider_change();
+CREATE TRIGGER before_meter_insert BEFORE INSERT ON keypool.key_meters
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_meter_change();
+CREATE TRIGGER before_meter_statement BEFORE INSERT OR DELETE ON keypool.key_meters
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.before_meter_change();
+CREATE TRIGGER before_meter_update BEFORE UPDATE ON keypool.key_meters
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_meter_change();
+CREATE TRIGGER after_meter_statement AFTER INSERT OR DELETE ON keypool.key_meters
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
+CREATE TRIGGER before_meter_insert BEFORE INSERT ON keypool.quota_meters
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_meter_change();
+CREATE TRIGGER before_meter_statement BEFORE INSERT OR DELETE ON keypool.quota_meters
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.before_meter_change();
+CREATE TRIGGER before_meter_update BEFORE UPDATE ON keypool.quota_meters
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_meter_change();
+CREATE TRIGGER after_meter_statement AFTER INSERT OR DELETE ON keypool.quota_meters
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
+CREATE TRIGGER insert_key_state INSTEAD OF INSERT ON keypool.key_state
+	FOR EACH ROW EXECUTE FUNCTION keypool.insert_key_state();
+CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
+	FOR EACH ROW EXECUTE FUNCTION keypool.before_grant_change();
 CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.grants
 	FOR EACH ROW EXECUTE FUNCTION keypool.after_grant_change();
 CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
-CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
-	FOR EACH ROW EXECUTE FUNCTION keypool.before_grant_change();
 CREATE TRIGGER before_master_key_insert BEFORE INSERT ON keypool.master_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_master_key_insert();
-ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
-ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
-ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
-ALTER TABLE keypool.master_keys ENABLE ALWAYS TRIGGER before_master_key_insert;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change;
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_truncate;
-ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_insert;
-ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_statement;
-ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER before_state_update;
-ALTER TABLE keypool.key_state ENABLE ALWAYS TRIGGER after_state_statement;
-COMMENT ON TRIGGER before_master_key_insert ON keypool.master_keys IS 'keeps what is known of an id when a restore or replication brings it again';
-COMMENT ON TRIGGER after_state_statement ON keypool.key_state IS 'tells every session of the change';
-COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks the provider, seals the secret, and tells every session that a change begins';
-COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the state, and tells every session of the change';
-COMMENT ON TRIGGER after_key_truncate ON keypool.provider_keys IS 'removes the states, and tells every session of the change';
+ALTER TABLE keypool.quotas ENABLE ALWAYS TRIGGER before_quota_change;
+ALTER TABLE keypool.quotas ENABLE ALWAYS TRIGGER after_quota_change;
+ALTER TABLE keypool.quotas ENABLE ALWAYS TRIGGER after_quota_truncate;
+ALTER TABLE keypool.providers ENABLE ALWAYS TRIGGER before_provider_change;
+ALTER TABLE keypool.providers ENABLE ALWAYS TRIGGER after_provider_change;
+ALTER TABLE keypool.providers ENABLE ALWAYS TRIGGER after_provider_truncate;
+ALTER TABLE keypool.key_meters ENABLE ALWAYS TRIGGER before_meter_insert;
+ALTER TABLE keypool.key_meters ENABLE ALWAYS TRIGGER before_meter_statement;
+ALTER TABLE keypool.key_meters ENABLE ALWAYS TRIGGER before_meter_update;
+ALTER TABLE keypool.key_meters ENABLE ALWAYS TRIGGER after_meter_statement;
+ALTER TABLE keypool.quota_meters ENABLE ALWAYS TRIGGER before_meter_insert;
+ALTER TABLE keypool.quota_meters ENABLE ALWAYS TRIGGER before_meter_statement;
+ALTER TABLE keypool.quota_meters ENABLE ALWAYS TRIGGER before_meter_update;
+ALTER TABLE keypool.quota_meters ENABLE ALWAYS TRIGGER after_meter_statement;
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
+ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
+ALTER TABLE keypool.master_keys ENABLE ALWAYS TRIGGER before_master_key_insert;
+COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks what is given, seals the secret, and tells every session that a change begins';
+COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the meter, and tells every session of the change';
+COMMENT ON TRIGGER after_key_truncate ON keypool.provider_keys IS 'removes the meters, and tells every session of the change';
+COMMENT ON TRIGGER before_quota_change ON keypool.quotas IS 'makes the id, checks what is given, and tells every session that a change begins';
+COMMENT ON TRIGGER after_quota_change ON keypool.quotas IS 'makes or removes the meter, and tells every session of the change';
+COMMENT ON TRIGGER after_quota_truncate ON keypool.quotas IS 'removes the meters, and tells every session of the change';
+COMMENT ON TRIGGER before_provider_change ON keypool.providers IS 'checks what is given, and tells every session that a change begins';
+COMMENT ON TRIGGER after_provider_change ON keypool.providers IS 'tells every session of the change';
+COMMENT ON TRIGGER after_provider_truncate ON keypool.providers IS 'tells every session of the change';
+COMMENT ON TRIGGER before_meter_insert ON keypool.key_meters IS 'lets a restored meter replace the fresh one';
+COMMENT ON TRIGGER before_meter_statement ON keypool.key_meters IS 'locks the keys before any meter';
+COMMENT ON TRIGGER before_meter_update ON keypool.key_meters IS 'refuses UPDATE: meters are changed in place';
+COMMENT ON TRIGGER after_meter_statement ON keypool.key_meters IS 'tells every session of the change';
+COMMENT ON TRIGGER before_meter_insert ON keypool.quota_meters IS 'lets a restored meter replace the fresh one';
+COMMENT ON TRIGGER before_meter_statement ON keypool.quota_meters IS 'locks the quotas before any meter';
+COMMENT ON TRIGGER before_meter_update ON keypool.quota_meters IS 'refuses UPDATE: meters are changed in place';
+COMMENT ON TRIGGER after_meter_statement ON keypool.quota_meters IS 'tells every session of the change';
+COMMENT ON TRIGGER insert_key_state ON keypool.key_state IS 'takes in a row of a dump of 0.1.0';
 COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';
 COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
 COMMENT ON TRIGGER after_grant_truncate ON keypool.grants IS 'tells every session of the change';
-COMMENT ON TRIGGER before_state_insert ON keypool.key_state IS 'lets a restored state replace the fresh one';
-COMMENT ON TRIGGER before_state_statement ON keypool.key_state IS 'locks the keys before any state';
-COMMENT ON TRIGGER before_state_update ON keypool.key_state IS 'refuses UPDATE: states are changed in place';
+COMMENT ON TRIGGER before_master_key_insert ON keypool.master_keys IS 'keeps what is known of an id when a restore or replication brings it again';
 
 --
 -- Selecting
 --
 
 CREATE FUNCTION @extschema@.keypool_select(
-	provider text, tokens bigint DEFAULT 0,
-	OUT key_id uuid, OUT key_value text, OUT lease bigint, OUT key_label text, OUT priority integer,
-	OUT max_rpm bigint, OUT max_tpm bigint, OUT status text, OUT retry_after_ms bigint)
+	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
+	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
+	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
+	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_select';
-COMMENT ON FUNCTION @extschema@.keypool_select(text, bigint) IS 'hands out the best key of a provider, decrypted and reserved; raises KP429, KP404, KP413 or KP401 if there is none';
-REVOKE ALL ON FUNCTION @extschema@.keypool_select(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, uuid[], bigint) IS 'hands out the best key of a provider, decrypted and reserved; raises KP429, KP404, KP413 or KP401 if there is none';
+REVOKE ALL ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_try_select(
-	provider text, tokens bigint DEFAULT 0,
-	OUT key_id uuid, OUT key_value text, OUT lease bigint, OUT key_label text, OUT priority integer,
-	OUT max_rpm bigint, OUT max_tpm bigint, OUT status text, OUT retry_after_ms bigint)
+	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
+	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
+	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
+	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_try_select';
-COMMENT ON FUNCTION @extschema@.keypool_try_select(text, bigint) IS 'like keypool_select, but says in status and retry_after_ms why there is no key';
-REVOKE ALL ON FUNCTION @extschema@.keypool_try_select(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, uuid[], bigint) IS 'like keypool_select, but says in status and retry_after_ms why there is no key';
+REVOKE ALL ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_peek(
-	provider text, tokens bigint DEFAULT 0,
-	OUT key_id uuid, OUT key_value text, OUT lease bigint, OUT key_label text, OUT priority integer,
-	OUT max_rpm bigint, OUT max_tpm bigint, OUT status text, OUT retry_after_ms bigint)
+	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
+	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
+	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
+	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_peek';
-COMMENT ON FUNCTION @extschema@.keypool_peek(text, bigint) IS 'what keypool_select would answer now, without the secret; changes nothing, works on a standby';
-REVOKE ALL ON FUNCTION @extschema@.keypool_peek(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_peek(text, bigint, text, bigint, bigint, uuid[], bigint) IS 'what keypool_select would answer now, without the secret; changes nothing, works on a standby';
+REVOKE ALL ON FUNCTION @extschema@.keypool_peek(text, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_select_many(
+	provider text, count bigint, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL)
+	RETURNS TABLE (
+		key_id uuid, key_value text, lease text, key_label text, priority integer, max_rpm bigint,
+		max_tpm bigint, status text, retry_after_ms integer, provider_id text, attributes jsonb,
+		blocked_by text, blocked_limit text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_select_many';
+COMMENT ON FUNCTION @extschema@.keypool_select_many(text, bigint, bigint, text, bigint, bigint, uuid[], bigint) IS 'as many selections as are wanted, and if there are fewer, a row that says why';
+REVOKE ALL ON FUNCTION @extschema@.keypool_select_many(text, bigint, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_explain_select(
+	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL)
+	RETURNS TABLE (
+		key_id uuid, key_value text, lease text, key_label text, priority integer, max_rpm bigint,
+		max_tpm bigint, status text, retry_after_ms integer, provider_id text, attributes jsonb,
+		blocked_by text, blocked_limit text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_explain_select';
+COMMENT ON FUNCTION @extschema@.keypool_explain_select(text, bigint, text, bigint, bigint, uuid[], bigint) IS 'what keypool_peek would answer if there were only this key, for each key of a provider; changes nothing';
+REVOKE ALL ON FUNCTION @extschema@.keypool_explain_select(text, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
 
 --
 -- Settling
 --
 
-CREATE FUNCTION @extschema@.keypool_record(key uuid, tokens bigint DEFAULT NULL, lease bigint DEFAULT NULL) RETURNS void
+CREATE FUNCTION @extschema@.keypool_record(
+	key uuid, tokens bigint DEFAULT NULL, lease text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL, cost bigint DEFAULT NULL, model text DEFAULT NULL) RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_record';
-COMMENT ON FUNCTION @extschema@.keypool_record(uuid, bigint, bigint) IS 'records a request and the tokens that it used, and settles its reservation';
-REVOKE ALL ON FUNCTION @extschema@.keypool_record(uuid, bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_record(uuid, bigint, text, bigint, bigint, bigint, text) IS 'records a request and what it used, and settles its reservation; false: it was settled before';
+REVOKE ALL ON FUNCTION @extschema@.keypool_record(uuid, bigint, text, bigint, bigint, bigint, text) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.keypool_release(key uuid, lease bigint) RETURNS void
+CREATE FUNCTION @extschema@.keypool_record_many(
+	keys uuid[], tokens bigint[] DEFAULT NULL, leases text[] DEFAULT NULL, output_tokens bigint[] DEFAULT NULL,
+	cached_tokens bigint[] DEFAULT NULL, cost bigint[] DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_record_many';
+COMMENT ON FUNCTION @extschema@.keypool_record_many(uuid[], bigint[], text[], bigint[], bigint[], bigint[]) IS 'records many requests, skips with a warning what fails, and returns how many counted';
+REVOKE ALL ON FUNCTION @extschema@.keypool_record_many(uuid[], bigint[], text[], bigint[], bigint[], bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_release(key uuid, lease text) RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_release';
-COMMENT ON FUNCTION @extschema@.keypool_release(uuid, bigint) IS 'gives a reservation back: the request was never sent';
-REVOKE ALL ON FUNCTION @extschema@.keypool_release(uuid, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_release(uuid, text) IS 'gives a reservation back: the request was never sent; false: it was settled before';
+REVOKE ALL ON FUNCTION @extschema@.keypool_release(uuid, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_mark_429(
-	key uuid, retry_after_seconds double precision DEFAULT NULL, lease bigint DEFAULT NULL) RETURNS timestamptz
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_mark_429_seconds';
-COMMENT ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, bigint) IS 'the provider answered 429: cools the key, and returns until when';
-REVOKE ALL ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, bigint) FROM PUBLIC;
+	key uuid, retry_after_seconds double precision DEFAULT NULL, lease text DEFAULT NULL, scope text DEFAULT NULL,
+	model text DEFAULT NULL) RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_mark_429';
+COMMENT ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, text, text, text) IS 'the provider answered 429: blocks what was limited, and returns until when';
+REVOKE ALL ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, text, text, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_clear_cooldown(key uuid) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_clear_cooldown';
-COMMENT ON FUNCTION @extschema@.keypool_clear_cooldown(uuid) IS 'ends the cooldown of a key';
+COMMENT ON FUNCTION @extschema@.keypool_clear_cooldown(uuid) IS 'ends the cooldowns of a key';
 REVOKE ALL ON FUNCTION @extschema@.keypool_clear_cooldown(uuid) FROM PUBLIC;
+
+-- `quota` has no default: with one, a key's id of no known type would be taken for the name of a provider.
+CREATE FUNCTION @extschema@.keypool_clear_cooldown(provider text, quota text) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_clear_cooldown_of_quotas';
+COMMENT ON FUNCTION @extschema@.keypool_clear_cooldown(text, text) IS 'ends the cooldown of a quota of a provider; NULL: of all its quotas';
+REVOKE ALL ON FUNCTION @extschema@.keypool_clear_cooldown(text, text) FROM PUBLIC;
 
 --
 -- Configuring
@@ -281,10 +540,40 @@ REVOKE ALL ON FUNCTION @extschema@.keypool_clear_cooldown(uuid) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_add_key(
 	provider text, key_label text, key_value text, priority integer DEFAULT 0,
-	max_rpm bigint DEFAULT NULL, max_tpm bigint DEFAULT NULL) RETURNS uuid
+	max_rpm bigint DEFAULT NULL, max_tpm bigint DEFAULT NULL, settings jsonb DEFAULT NULL) RETURNS uuid
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_add_key';
-COMMENT ON FUNCTION @extschema@.keypool_add_key(text, text, text, integer, bigint, bigint) IS 'adds a key to a provider, and returns its id';
-REVOKE ALL ON FUNCTION @extschema@.keypool_add_key(text, text, text, integer, bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_add_key(text, text, text, integer, bigint, bigint, jsonb) IS 'adds a key to a provider, and returns its id';
+REVOKE ALL ON FUNCTION @extschema@.keypool_add_key(text, text, text, integer, bigint, bigint, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_update_key(key uuid, changes jsonb) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_update_key';
+COMMENT ON FUNCTION @extschema@.keypool_update_key(uuid, jsonb) IS 'changes settings of a key; null: as by default';
+REVOKE ALL ON FUNCTION @extschema@.keypool_update_key(uuid, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_set_secret(key uuid, key_value text) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_set_secret';
+COMMENT ON FUNCTION @extschema@.keypool_set_secret(uuid, text) IS 'gives a key another secret; its id and counters stay';
+REVOKE ALL ON FUNCTION @extschema@.keypool_set_secret(uuid, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_key(provider text, key_label text) RETURNS uuid
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_key';
+COMMENT ON FUNCTION @extschema@.keypool_key(text, text) IS 'the id of the key of a provider that has this label';
+REVOKE ALL ON FUNCTION @extschema@.keypool_key(text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_set_quota(provider text, name text, settings jsonb DEFAULT NULL) RETURNS uuid
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_set_quota';
+COMMENT ON FUNCTION @extschema@.keypool_set_quota(text, text, jsonb) IS 'makes a quota, or changes settings of it, and returns its id; null: as by default';
+REVOKE ALL ON FUNCTION @extschema@.keypool_set_quota(text, text, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_delete_quota(provider text, name text) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_delete_quota';
+COMMENT ON FUNCTION @extschema@.keypool_delete_quota(text, text) IS 'removes a quota and its counters';
+REVOKE ALL ON FUNCTION @extschema@.keypool_delete_quota(text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_set_provider(provider text, settings jsonb) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_set_provider';
+COMMENT ON FUNCTION @extschema@.keypool_set_provider(text, jsonb) IS 'changes the defaults of a provider; null: that of keypool';
+REVOKE ALL ON FUNCTION @extschema@.keypool_set_provider(text, jsonb) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_toggle_key(key uuid, active boolean, for_seconds integer DEFAULT NULL) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_toggle_key';
@@ -293,7 +582,7 @@ REVOKE ALL ON FUNCTION @extschema@.keypool_toggle_key(uuid, boolean, integer) FR
 
 CREATE FUNCTION @extschema@.keypool_delete_key(key uuid) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_delete_key';
-COMMENT ON FUNCTION @extschema@.keypool_delete_key(uuid) IS 'removes a key and its state';
+COMMENT ON FUNCTION @extschema@.keypool_delete_key(uuid) IS 'removes a key and its counters';
 REVOKE ALL ON FUNCTION @extschema@.keypool_delete_key(uuid) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_heal(OUT healed bigint, OUT failed bigint)
@@ -342,13 +631,29 @@ REVOKE ALL ON FUNCTION @extschema@.keypool_import(regclass, regclass, text) FROM
 
 CREATE FUNCTION @extschema@.keypool_list_keys(provider text DEFAULT NULL)
 	RETURNS TABLE (
-		id uuid, provider_id text, key_label text, priority integer, max_rpm bigint, max_tpm bigint,
-		is_active boolean, last_429_at timestamptz, cooldown_until timestamptz, total_requests bigint,
-		total_tokens bigint, created_at timestamptz, updated_at timestamptz, last_used_at timestamptz,
-		window_requests bigint, window_tokens bigint, open_reservations bigint)
+		id uuid, provider_id text, key_label text, priority integer, max_rpm bigint, max_tpm bigint, is_active boolean,
+		last_429_at timestamptz, cooldown_until timestamptz, total_requests bigint, total_tokens bigint,
+		created_at timestamptz, updated_at timestamptz, last_used_at timestamptz, window_requests bigint,
+		window_tokens bigint, open_reservations bigint, account text, models text[], except_models text[],
+		weight integer, max_output_tpm bigint, max_rpd bigint, max_tpd bigint, max_requests_per_month bigint,
+		max_tokens_per_month bigint, max_cost_per_day bigint, max_cost_per_month bigint, max_in_flight bigint,
+		burst_seconds smallint, attributes jsonb, expires_at timestamptz, in_flight bigint)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_list_keys';
-COMMENT ON FUNCTION @extschema@.keypool_list_keys(text) IS 'the keys of a provider, or all, with their state now and without their secrets';
+COMMENT ON FUNCTION @extschema@.keypool_list_keys(text) IS 'the keys of a provider, or all, with their counters now and without their secrets';
 REVOKE ALL ON FUNCTION @extschema@.keypool_list_keys(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_list_quotas(provider text DEFAULT NULL)
+	RETURNS TABLE (
+		id uuid, provider_id text, name text, account text, models text[], except_models text[], counts text,
+		max_rpm bigint, max_tpm bigint, max_output_tpm bigint, max_rph bigint, max_tph bigint, max_rpd bigint,
+		max_tpd bigint, max_requests_per_month bigint, max_tokens_per_month bigint, max_cost_per_day bigint,
+		max_cost_per_month bigint, max_in_flight bigint, burst_seconds smallint, output_weight integer, time_zone text,
+		day text, total_requests bigint, total_tokens bigint, window_requests bigint, window_tokens bigint,
+		day_requests bigint, day_tokens bigint, month_requests bigint, month_tokens bigint, in_flight bigint,
+		blocked_until timestamptz, retry_after_ms integer)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_list_quotas';
+COMMENT ON FUNCTION @extschema@.keypool_list_quotas(text) IS 'the quotas of a provider, or of all, with their counters now';
+REVOKE ALL ON FUNCTION @extschema@.keypool_list_quotas(text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_usage(key uuid, minutes integer DEFAULT 60)
 	RETURNS TABLE (
@@ -358,7 +663,7 @@ COMMENT ON FUNCTION @extschema@.keypool_usage(uuid, integer) IS 'the minutes of 
 REVOKE ALL ON FUNCTION @extschema@.keypool_usage(uuid, integer) FROM PUBLIC;
 
 CREATE VIEW keypool.keys AS SELECT * FROM @extschema@.keypool_list_keys();
-COMMENT ON VIEW keypool.keys IS 'every key with its state now, without its secret';
+COMMENT ON VIEW keypool.keys IS 'every key with its counters now, without its secret';
 REVOKE ALL ON TABLE keypool.keys FROM PUBLIC;
 
 CREATE VIEW keypool.key_usage_window AS

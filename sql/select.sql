@@ -1,11 +1,12 @@
--- Which key is next, and what a grant reserves.
+-- Which key is next, and what a selection reserves.
 SET keypool.test_now = '2026-01-01 12:00:00+00';
 INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, priority, max_rpm, max_tpm) VALUES
   ('00000000-0000-8000-8000-000000000001', 'select', 'first', 'sk-first', 0, 2, 1000),
   ('00000000-0000-8000-8000-000000000002', 'select', 'second', 'sk-second', 0, 2, NULL),
   ('00000000-0000-8000-8000-000000000003', 'select', 'spare', 'sk-spare', 1, 0, 0);
 
--- Lowest priority, never granted, then id; equal keys take turns even while the clock stands still.
+-- Lowest priority, then the turn: where a key's turns begin, its id decides. Equal keys take turns even while the clock stands
+-- still.
 SELECT key_id, key_value, key_label, priority, max_rpm, max_tpm, status, retry_after_ms, lease IS NOT NULL AS lease
 FROM keypool_select('select', 400);
 SELECT key_label, key_value FROM keypool_select('select', 400);
@@ -17,7 +18,7 @@ SELECT key_label, window_requests, window_tokens, open_reservations, total_reque
 FROM keypool_list_keys('select');
 
 -- A peek tells the same and changes nothing.
-SELECT key_id, key_value, lease, key_label, priority, max_rpm, max_tpm, status, retry_after_ms FROM keypool_peek('select');
+SELECT * FROM keypool_peek('select');
 SELECT key_label, open_reservations FROM keypool_list_keys('select') WHERE key_label = 'spare';
 
 -- Tokens in the window must be below max_tpm, and fit together with the new ones.
@@ -29,7 +30,7 @@ SELECT status FROM keypool_try_select('tokens', 1);
 SELECT status, retry_after_ms FROM keypool_try_select('tokens', 0);
 SELECT status, retry_after_ms FROM keypool_try_select('tokens', 1001);
 
--- A limit of n requests grants exactly n, and no refused call counts.
+-- A limit of n requests admits exactly n, and no refused call counts.
 INSERT INTO keypool.provider_keys (id, provider_id, key_value, max_rpm) VALUES
   ('00000000-0000-8000-8000-000000000021', 'requests', 'sk-requests', 3);
 SELECT status, count(*) FROM generate_series(1, 8), LATERAL keypool_try_select('requests', generate_series * 0) GROUP BY 1 ORDER BY 1;
@@ -70,4 +71,4 @@ SELECT key_label FROM keypool_select('ends');
 DELETE FROM keypool.provider_keys WHERE key_label = 'first' AND provider_id = 'ends';
 SELECT key_label FROM keypool_select('ends');
 DELETE FROM keypool.provider_keys WHERE provider_id IN ('select', 'tokens', 'requests', 'ends');
-SELECT count(*) FROM keypool.key_state;
+SELECT count(*) FROM keypool.key_meters;

@@ -1,4 +1,4 @@
--- What becomes of a grant: record, release, with a lease and without.
+-- What becomes of a selection: record, release, with a lease and without.
 SET keypool.test_now = '2026-01-01 12:00:00+00';
 INSERT INTO keypool.provider_keys (id, provider_id, key_value, max_rpm, max_tpm) VALUES
   ('00000000-0000-8000-8000-000000000001', 'settle', 'sk-settle', 10, 1000),
@@ -12,17 +12,20 @@ CREATE VIEW seen AS
 SELECT key_id, lease AS first FROM keypool_select('settle', 600) \gset
 TABLE seen;
 SET keypool.test_now = '2026-01-01 12:00:10+00';
-SELECT keypool_record(:'key_id', 150, :first);
+SELECT keypool_record(:'key_id', 150, :'first');
 TABLE seen;
--- The same lease again: no request and no estimate is there any more; the tokens count.
-SELECT keypool_record(:'key_id', 5, :first);
+-- The same lease again, whatever it says: it was settled before, and nothing counts, totals included.
+SELECT keypool_record(:'key_id', 5, :'first');
+SELECT keypool_record(:'key_id', NULL, :'first');
+SELECT keypool_record(:'key_id', -5, :'first');
 TABLE seen;
 
--- A lease gives back the whole reservation; a second time, or after it was settled, nothing.
+-- A lease gives back the whole reservation; a second time, or after it was settled, nothing. What was released is settled.
 SELECT lease AS second FROM keypool_select('settle', 300) \gset
-SELECT keypool_release(:'key_id', :second);
-SELECT keypool_release(:'key_id', :second);
-SELECT keypool_release(:'key_id', :first);
+SELECT keypool_release(:'key_id', :'second');
+SELECT keypool_release(:'key_id', :'second');
+SELECT keypool_record(:'key_id', 5, :'second');
+SELECT keypool_release(:'key_id', :'first');
 TABLE seen;
 
 -- Without a lease: the oldest open reservation; with none open, one request now.
@@ -35,7 +38,7 @@ SELECT keypool_record(:'key_id');
 SELECT keypool_record(:'key_id', NULL);
 TABLE seen;
 
--- The request counted in the second of its grant, the tokens in the second of the record.
+-- The request counted in the second of its selection, the tokens in the second of the record.
 SET keypool.test_now = '2026-01-01 12:01:00+00';
 TABLE seen;
 SET keypool.test_now = '2026-01-01 12:01:01+00';
@@ -47,9 +50,9 @@ TABLE seen;
 SET keypool.test_now = '2026-01-01 12:01:12+00';
 TABLE seen;
 
--- A lease of an hour ago changes no request count, but its tokens count.
+-- A lease of an hour ago changes no request count, but its tokens count: whether it was settled is known for 64 seconds.
 SET keypool.test_now = '2026-01-01 13:00:00+00';
-SELECT keypool_record(:'key_id', 7, :fourth);
+SELECT keypool_record(:'key_id', 7, :'fourth');
 TABLE seen;
 
 -- A reservation that is never settled leaves the window by itself.
@@ -58,24 +61,43 @@ SELECT status, retry_after_ms FROM keypool_try_select('settle', 900);
 SET keypool.test_now = '2026-01-01 13:01:01+00';
 SELECT status FROM keypool_try_select('settle', 900);
 
--- Leases of other keys, and numbers that are no leases, are refused and change nothing.
+-- Leases of other keys, and texts that are no leases, are refused and change nothing; to a 429 they are as none.
 SELECT lease AS foreign_lease FROM keypool_select('other', 1) \gset
-SELECT keypool_record(:'key_id', 1, :foreign_lease);
+SELECT keypool_record(:'key_id', 1, :'foreign_lease');
 \echo :SQLSTATE
-SELECT keypool_release(:'key_id', :foreign_lease);
+SELECT keypool_release(:'key_id', :'foreign_lease');
 \echo :SQLSTATE
-SELECT keypool_mark_429(:'key_id', 1, :foreign_lease);
+SELECT keypool_mark_429(:'key_id', 1, :'foreign_lease');
+SELECT keypool_clear_cooldown(:'key_id');
+SELECT open_reservations FROM keypool_list_keys('other');
+\set VERBOSITY terse
+SELECT keypool_record(:'key_id', 1, '');
 \echo :SQLSTATE
-SELECT keypool_record(:'key_id', 1, 0);
-SELECT keypool_record(:'key_id', 1, -1);
-SELECT keypool_record(:'key_id', 1, 9223372036854775807);
-SELECT keypool_record(:'key_id', 1, -9223372036854775808);
--- So is one that is too old, which is told.
+SELECT keypool_record(:'key_id', 1, '0');
+SELECT keypool_record(:'key_id', 1, '-1');
+SELECT keypool_record(:'key_id', 1, '9223372036854775807');
+SELECT keypool_record(:'key_id', 1, repeat('A', 45));
+SELECT keypool_record(:'key_id', 1, left(:'first', -1));
+SELECT keypool_record(:'key_id', 1, :'first' || 'A');
+SELECT keypool_record(:'key_id', 1, :'first' || ' ');
+SELECT keypool_record(:'key_id', 1, '=' || substr(:'first', 2));
+SELECT keypool_record(:'key_id', 1, overlay(:'first' PLACING CASE substr(:'first', 8, 1) WHEN 'A' THEN 'B' ELSE 'A' END FROM 8 FOR 1));
+SELECT keypool_release(:'key_id', '1767268800');
+\echo :SQLSTATE
+-- A lease of 0.1.0 was a number.
+SELECT keypool_record(:'key_id', 1, 1767268800);
+SELECT keypool_release(:'key_id', 1767268800);
+\echo :SQLSTATE
+\set VERBOSITY default
+-- One that is too old is told, and counts in totals and usage only; it cannot be released, and a 429 cools all the same.
 SET keypool.test_now = '2026-01-01 01:00:00+00';
 SELECT lease AS old_lease FROM keypool_select('aged') \gset
 SET keypool.test_now = '2026-01-01 12:00:00+00';
-SELECT keypool_record('00000000-0000-8000-8000-00000000000a', 1, :old_lease);
-SELECT keypool_mark_429('00000000-0000-8000-8000-00000000000a', 1, :old_lease);
+SELECT keypool_record('00000000-0000-8000-8000-00000000000a', 1, :'old_lease');
+SELECT keypool_release('00000000-0000-8000-8000-00000000000a', :'old_lease');
+SELECT keypool_mark_429('00000000-0000-8000-8000-00000000000a', 1, :'old_lease');
+SELECT window_requests, window_tokens, total_requests, total_tokens, last_429_at FROM keypool_list_keys('aged');
+SELECT request_count, token_count, rate_limited_count FROM keypool_usage('00000000-0000-8000-8000-00000000000a');
 SET keypool.test_now = '2026-01-01 13:01:01+00';
 TABLE seen;
 
@@ -99,7 +121,7 @@ SELECT cooldown_until FROM keypool_list_keys('settle');
 -- A record that waits for the disk takes a transaction id, a selection and a release do not; nor does a record that does not wait.
 BEGIN;
 SELECT key_id, lease FROM keypool_select('other') \gset
-SELECT keypool_release(:'key_id', :lease);
+SELECT keypool_release(:'key_id', :'lease');
 SELECT pg_current_xact_id_if_assigned() IS NULL AS without_id;
 SELECT keypool_record(:'key_id', 1);
 SELECT pg_current_xact_id_if_assigned() IS NULL AS without_id;

@@ -40,14 +40,14 @@ SET LOCAL ROLE regress_keypool_other;
 SELECT status FROM keypool_peek('plain');
 ROLLBACK;
 BEGIN;
-ALTER TABLE keypool.key_state ADD COLUMN note integer DEFAULT 0;
+ALTER TABLE keypool.key_meters ADD COLUMN note integer DEFAULT 0;
 SAVEPOINT altered;
 SELECT keypool_add_key('wider', 'a', 'sk-a');
 ROLLBACK TO altered;
 INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('wider', 'sk-a');
 ROLLBACK TO altered;
-DELETE FROM keypool.key_state WHERE key_id = :'key';
-INSERT INTO keypool.key_state VALUES (:'key', '1');
+DELETE FROM keypool.key_meters WHERE key_id = :'key';
+INSERT INTO keypool.key_meters VALUES (:'key', '2');
 SAVEPOINT longer;
 SELECT status FROM keypool_try_select('plain');
 ROLLBACK TO longer;
@@ -55,20 +55,30 @@ SELECT keypool_record(:'key');
 ROLLBACK;
 SELECT status FROM keypool_try_select('plain');
 
--- a state that is removed, and one that no clock has
-DELETE FROM keypool.key_state WHERE key_id = :'key';
+-- a meter that is removed, and one that no clock has
+DELETE FROM keypool.key_meters WHERE key_id = :'key';
 SELECT status FROM keypool_try_select('plain');
 SELECT keypool_record(:'key', 1);
 SELECT healed, failed FROM keypool_heal();
 SELECT status FROM keypool_try_select('plain');
-SELECT '1 newest_second=4294967295'::keypool.state;
-SELECT '1 last_grant=9223372036854775807'::keypool.state;
-SELECT '1 second=4294967295/1/1'::keypool.state;
-SELECT '1 cooldown_until=9223372036854775807'::keypool.state;
-SELECT '1 newest_second=4102444800'::keypool.state;
+SELECT '2 last_used_at=9223372036854775807'::keypool.meter;
+SELECT '2 last_selected_at=9223372036854775807'::keypool.meter;
+SELECT '2 slot=4294967295/1/1/0/0'::keypool.meter;
+SELECT '2 reserved=4294967295/1/1/0/0'::keypool.meter;
+SELECT '2 blocked_until=9223372036854775807'::keypool.meter;
+SELECT '2 last_used_at=4102444800000000'::keypool.meter;
+SELECT '1 newest_second=4294967295'::keypool.meter;
+SELECT '1 last_grant=9223372036854775807'::keypool.meter;
+SELECT '1 second=4294967295/1/1'::keypool.meter;
+SELECT '1 cooldown_until=9223372036854775807'::keypool.meter;
+SELECT '1 newest_second=4102444800'::keypool.meter;
 
+INSERT INTO keypool.key_meters VALUES (NULL, '2');
+INSERT INTO keypool.key_meters VALUES (:'key', NULL);
 INSERT INTO keypool.key_state VALUES (NULL, '1');
 INSERT INTO keypool.key_state VALUES (:'key', NULL);
+INSERT INTO keypool.quota_meters VALUES (NULL, '2');
+UPDATE keypool.key_state SET key_id = key_id;
 
 -- times without an end
 UPDATE keypool.provider_keys SET is_active = false, inactive_until = 'infinity' WHERE id = :'key';

@@ -71,20 +71,25 @@ END $$;
 SELECT pg_temp.change('00000000-0000-8000-8000-000000000001', i, i % 2 = 0) FROM generate_series(1, 5) i;
 TABLE first_keys;
 
--- a key that is deleted and added again by one statement, and states that come twice in one
+-- a key that is deleted and added again by one statement, and meters that come twice in one
 WITH gone AS (DELETE FROM keypool.provider_keys WHERE key_label = 'a' RETURNING *)
 INSERT INTO keypool.provider_keys SELECT * FROM gone;
 SELECT keypool_record('00000000-0000-8000-8000-000000000001', 5);
 TABLE first_keys;
+INSERT INTO keypool.key_meters VALUES
+  ('00000000-0000-8000-8000-000000000001', '2 total_requests=1 total_tokens=1'),
+  ('00000000-0000-8000-8000-000000000001', '2 total_requests=2 total_tokens=2');
+SELECT keypool_record('00000000-0000-8000-8000-000000000001', 5);
+SELECT key_label, total_requests, total_tokens FROM keypool_list_keys('one');
 INSERT INTO keypool.key_state VALUES
   ('00000000-0000-8000-8000-000000000001', '1 total_requests=1 total_tokens=1'),
   ('00000000-0000-8000-8000-000000000001', '1 total_requests=2 total_tokens=2');
 SELECT keypool_record('00000000-0000-8000-8000-000000000001', 5);
 SELECT key_label, total_requests, total_tokens FROM keypool_list_keys('one');
 
--- states: removed, made again and undone
+-- meters: removed, made again and undone
 BEGIN;
-DELETE FROM keypool.key_state WHERE key_id = '00000000-0000-8000-8000-000000000001';
+DELETE FROM keypool.key_meters WHERE key_id = '00000000-0000-8000-8000-000000000001';
 SAVEPOINT removed;
 SELECT healed, failed FROM keypool_heal();
 SELECT keypool_record('00000000-0000-8000-8000-000000000001', 100);

@@ -21,7 +21,7 @@ def make_many():
     make_database("many", "keypool")
     for first in range(1, PROVIDERS + 1, 10000):  # keeps the queue of the triggers short
         sql(f"CALL make_providers({min(10000, PROVIDERS - first + 1)}, 3, {first})", "many")
-    sql("VACUUM ANALYZE keypool.provider_keys, keypool.key_state", "many")
+    sql("VACUUM ANALYZE keypool.provider_keys, keypool.key_meters", "many")
     sql("CHECKPOINT", "many")
 
 

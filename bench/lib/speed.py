@@ -13,7 +13,7 @@ def select(provider, clients=8, script="select"):
 def make_pool(provider, keys, priorities=1, rpm=1000000000):
     if sql(f"SELECT NOT EXISTS (SELECT FROM keypool.provider_keys WHERE provider_id = '{provider}')") == ["t"]:
         sql(f"CALL make_pool('{provider}', {keys}, {priorities}, {rpm})")
-        sql("VACUUM ANALYZE keypool.provider_keys, keypool.key_state")
+        sql("VACUUM ANALYZE keypool.provider_keys, keypool.key_meters")
 
 
 # A selection beside a function that returns the same row and does nothing, in two ways. With both in one run, nothing that drifts over time

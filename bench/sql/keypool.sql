@@ -4,11 +4,15 @@ SET client_min_messages = warning;
 CREATE EXTENSION keypool CASCADE;
 
 CREATE FUNCTION keypool_floor_select(
-	provider text, tokens bigint DEFAULT 0,
-	OUT key_id uuid, OUT key_value text, OUT lease bigint, OUT key_label text, OUT priority integer,
-	OUT max_rpm bigint, OUT max_tpm bigint, OUT status text, OUT retry_after_ms bigint)
+	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
+	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
+	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
+	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'keypool_floor';
-CREATE FUNCTION keypool_floor_record(key uuid, tokens bigint DEFAULT NULL, lease bigint DEFAULT NULL) RETURNS void
+CREATE FUNCTION keypool_floor_record(
+	key uuid, tokens bigint DEFAULT NULL, lease text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL, cost bigint DEFAULT NULL, model text DEFAULT NULL) RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'keypool_floor';
 CREATE FUNCTION keypool_floor_mark() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'keypool_floor';

@@ -7,12 +7,12 @@
 #include <thread>
 #include <vector>
 
-#include "core/lease.h"
+#include "core/quota/call.h"
+#include "core/quota/lease.h"
+#include "core/quota/meter_text.h"
 #include "core/secret/envelope.h"
 #include "core/secret/keyring.h"
 #include "core/secret/redaction.h"
-#include "core/window.h"
-#include "unlogged_edits.h"
 
 namespace keypool {
 namespace {
@@ -21,20 +21,29 @@ constexpr TimeUs kStart = TimeUs{1767268800} * kMicrosPerSecond;
 
 // One of everything that a process does; whether all of it went well.
 bool LiveOneLife(int number) {
-  KeyState state = FreshState();
+  Meter meter = FreshMeter(kSecondSlots, kDefaultCallTimeout);
+  Meter *const meters[] = {&meter};
+  const MeterRules rules = {{}, kSecondSlots, kDefaultCallTimeout, {SecondOf(kStart) + 3600, SecondOf(kStart) + 7200}};
+  const MeterRules *const rules_of_meters[] = {&rules};
   KeyId id = {};
   id.bytes[0] = static_cast<uint8_t>(number);
   Keyring keyring = {};
   if (!ParseKeyring("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", &keyring).ok()) return false;
   for (int i = 0; i < 50; ++i) {
     TimeUs now = kStart + i * kMicrosPerSecond;
-    Reservation granted = Reserve(&state, 10, now, 0), settled = {};
-    if (!DecodeLease(id, EncodeLease(id, granted), now, &settled).ok()) return false;
-    Record(&state, &settled, 7, now);
-    char text[kMaxStateText];
-    KeyState copy;
-    if (!ParseState({text, FormatState(state, text)}, &copy).ok() || memcmp(&copy, &state, sizeof(copy)) != 0)
-      return false;
+    Lease lease = {}, read = {};
+    ReserveCall(meters, rules_of_meters, 1, {10, 0, 0, 0}, 0, false, now, &lease.reservation);
+    char given[kLeaseSize];
+    EncodeLease(id, lease, given);
+    LeaseAge age;
+    if (!DecodeLease(id, {given, kLeaseSize}, now, &read, &age).ok()) return false;
+    MeterEdit edit(&meter);
+    CallEnd end = {Ending::kRecorded, true, false, false, read.reservation, {7, 0, 0, 0}, 0, 0, 0};
+    if (!EndCall(&edit, rules_of_meters, 1, end, kMicrosPerSecond, now).counted) return false;
+    std::vector<char> text(kMaxMeterText);
+    Meter copy;
+    size_t length = FormatMeter(meter, *reinterpret_cast<char(*)[kMaxMeterText]>(text.data()));
+    if (!ParseMeter({text.data(), length}, &copy).ok() || memcmp(&copy, &meter, sizeof(copy)) != 0) return false;
 
     const uint8_t nonce[kNonceBytes] = {static_cast<uint8_t>(i)};
     std::vector<char> sealed(kMaxSealedText + 1), opened(kMaxSecretBytes);
@@ -49,7 +58,7 @@ bool LiveOneLife(int number) {
   }
   Keyring none = {};
   MoveKeyring(&none, &keyring);
-  return state.recorded.total_requests == 50;
+  return meter.recorded.totals.requests == 50;
 }
 
 TEST(Threads, DoNotMeetInTheCore) {

@@ -1,47 +1,82 @@
-// lease_fuzzer.cpp - any number as a lease, applied to any history: nothing goes below zero, and a good lease comes
-// back as it was.
+// lease_fuzzer.cpp - any text as a lease, applied to any history of a key and a quota: nothing goes below zero, a
+// good lease comes back as it was, and what is settled is settled once.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
-#include "core/lease.h"
+#include "core/quota/lease.h"
 
 using namespace keypool;
 
+namespace {
+
+struct Pool {
+  Meter key = FreshMeter(kSecondSlots, kDefaultCallTimeout);
+  Meter quota = FreshMeter(kHourSlots, 60);
+  KeyId id = {{1, 2, 3}};
+  char last[kLeaseSize] = {};
+};
+
+void Select(Pool *pool, int64_t amount, TimeUs now) {
+  Lease lease = {};
+  const Meter *meters[] = {&pool->key, &pool->quota};
+  now = CommonNow(meters, 2, now);
+  lease.reservation = {SecondOf(now), 0, {amount, amount / 2, amount / 3, amount}};
+  lease.reservation.sequence = Reserve(&pool->key, {}, lease.reservation.estimates, true, 0, now);
+  Reserve(&pool->quota, {Counts::kUncached, 3}, lease.reservation.estimates, false, 0, now);
+  EncodeLease(pool->id, lease, pool->last);
+}
+
+void Settle(Pool *pool, const Lease &lease, int64_t amount, TimeUs now) {
+  const Meter *meters[] = {&pool->key, &pool->quota};
+  now = SettlingNow(meters, 2, lease.reservation, now);
+  PeriodEnds ends = {SecondOf(now) + 50, SecondOf(now) + 500};
+  MeterEdit key(&pool->key), quota(&pool->quota);
+  int64_t requests = pool->key.recorded.totals.requests;
+  Settled settled = SettleOnce(&key, lease.reservation, now);
+  if (settled == Settled::kBefore) return;
+  CloseInQuota(&quota, {Counts::kUncached, 3}, lease.reservation);
+  Count(&key, {}, {amount, 0, 0, 1}, lease.reservation.second, ends, now);
+  Count(&quota, {}, {amount, 0, 0, 1}, lease.reservation.second, ends, now);
+  if (pool->key.recorded.totals.requests != requests + 1) abort();
+  if (settled == Settled::kNow && lease.reservation.sequence < kTrackedSelections &&
+      SettleOnce(&key, lease.reservation, now) != Settled::kBefore)
+    abort();
+  const ChangedBytes *changes;
+  if (key.Finish(&changes) > kMaxChanges) abort();
+}
+
+void Check(const Pool &pool, TimeUs now) {
+  for (const Meter *meter : {&pool.key, &pool.quota}) {
+    WindowUse use = UseInWindow(*meter, now);
+    if (use.requests < use.open || use.open < 0 || use.tokens < 0 || CallsInFlight(*meter, now).calls < 0) abort();
+  }
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  KeyState state = FreshState();
-  KeyId key = {{1, 2, 3}};
+  Pool pool;
   TimeUs now = TimeUs{1767268800} * kMicrosPerSecond;
-  int64_t last_lease = 0;
-  for (; size >= 10; data += 10, size -= 10) {
-    int64_t number;
-    memcpy(&number, data + 2, sizeof(number));
+  while (size >= 4) {
     now += (data[1] - 20) * kMicrosPerSecond / 8;
-    int64_t tokens = number & 0xfffff;
-    if (data[0] % 3 == 0) number = last_lease;
-    Reservation lease;
-    bool good = DecodeLease(key, number, now, &lease).ok();
-    if (good && EncodeLease(key, lease) != number) abort();
-    StateEdit edit(&state);
-    switch (data[0] % 5) {
-      case 0:
-        last_lease = EncodeLease(key, Reserve(&state, tokens, now, 0));
-        break;
-      case 1:
-        Record(&edit, good ? &lease : nullptr, tokens, now);
-        break;
-      case 2:
-        if (good) Release(&edit, lease, now);
-        break;
-      case 3:
-        Mark429(&edit, good ? &lease : nullptr, (1 + tokens % 100) * kMicrosPerSecond, now);
-        break;
-      default:
-        ClearCooldown(&edit);
+    int64_t amount = data[2] * 256 + data[3];
+    uint8_t action = data[0];
+    data += 4, size -= 4;
+    size_t taken = action % 4 == 3 ? std::min(size, kLeaseSize) : 0;
+    std::string_view text = action % 4 == 3 ? std::string_view(reinterpret_cast<const char *>(data), taken)
+                                            : std::string_view(pool.last, kLeaseSize);
+    data += taken, size -= taken;
+    if (action % 4 == 0) Select(&pool, amount, now);
+    Lease lease;
+    LeaseAge age;
+    if (action % 4 != 0 && DecodeLease(pool.id, text, now, &lease, &age).ok()) {
+      char again[kLeaseSize];
+      EncodeLease(pool.id, lease, again);
+      if (memcmp(again, text.data(), kLeaseSize) != 0) abort();
+      Settle(&pool, lease, amount, now);
     }
-    WindowUse use = UseInWindow(state, now);
-    if (use.requests < use.open || use.open < 0 || use.tokens < 0) abort();
-    Admission admission = Admit(state, {1 + tokens % 50, 0}, 0, now);
-    if (!admission.admitted && admission.moment <= now) abort();
+    Check(pool, now);
   }
   return 0;
 }

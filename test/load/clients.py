@@ -3,7 +3,8 @@
 #
 #   clients.py PLAN LOG CLIENTS SECONDS
 #
-# PLAN is a JSON file: {"pools": {name: {"tokens": estimate or 0, "release": share, "limited": share, "die": share, "weight": n}}}.
+# PLAN is a JSON file: {"pools": {name: {"tokens": estimate or 0, "release": share, "limited": share, "die": share, "weight": n,
+# "hold": seconds}}}. A grant is held for `hold` seconds on average (0.01).
 # `release` is the share of grants that are given back, `limited` of those that the provider answers with 429, `die` of those after
 # which the client is killed with signal 9 before it can settle; the next client takes its place.
 # LOG gets one JSON object a line. Times are seconds since 1970 of the server's clock, read in the statement before and after
@@ -20,8 +21,9 @@ import psycopg2
 
 LONGEST_WAIT = 1.5  # seconds until a refused client asks again at the latest, so that nobody's forecast is needed
 
-TIMED = """SELECT k.*, extract(epoch FROM c.at)::float8, extract(epoch FROM clock_timestamp())::float8
+TIMED = """SELECT {}, extract(epoch FROM c.at)::float8, extract(epoch FROM clock_timestamp())::float8
            FROM (SELECT clock_timestamp() AS at) c CROSS JOIN LATERAL {} k"""
+COLUMNS = "k.key_id, k.lease, k.status, k.retry_after_ms"
 
 
 class Client:
@@ -32,8 +34,8 @@ class Client:
         self.connection.autocommit = True
         self.cursor = self.connection.cursor()
 
-    def call(self, function, arguments):
-        self.cursor.execute(TIMED.format(function), arguments)
+    def call(self, function, arguments, columns="k.*"):
+        self.cursor.execute(TIMED.format(columns, function), arguments)
         return self.cursor.fetchone()
 
     def write(self, **line):
@@ -72,13 +74,13 @@ class Client:
             pool = self.random.choices(pools, weights)[0]
             most = self.plan["pools"][pool]["tokens"]
             estimate = self.random.randint(most // 2, most)
-            key, _, lease, _, _, _, _, status, retry, start, end = self.call("keypool_try_select(%s, %s)", (pool, estimate))
+            key, lease, status, retry, start, end = self.call("keypool_try_select(%s, %s)", (pool, estimate), COLUMNS)
             number += 1
             grant = f"{os.getpid()}.{number}"
             self.write(do="select", pool=pool, status=status, key=key, grant=grant, tokens=estimate, retry=retry,
                        **{"from": start, "to": end})
             if status == "ok":
-                time.sleep(self.random.expovariate(1 / 0.01))
+                time.sleep(self.random.expovariate(1 / self.plan["pools"][pool].get("hold", 0.01)))
                 self.settle(pool, key, lease, grant, estimate)
             else:
                 time.sleep(min((retry or 1000) / 1000, LONGEST_WAIT) * self.random.uniform(0.05, 1))

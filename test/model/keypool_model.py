@@ -1,247 +1,236 @@
-# keypool_model.py - what keypool should do, written for clarity: a key is a list of what happened to it.
+# keypool_model.py - what keypool should do, written for clarity: selections and settlements over the meters of keys and quotas.
 #
 # Times are microseconds since 1970. Nothing here is shared with the extension, and nothing is clever.
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
-SECOND = 1_000_000
-WINDOW = 60            # at second s the window is the seconds s-60 .. s
-TRACKED = 63           # grants of one second that are known one by one
-DEFAULT_COOLDOWN = 60
-MAX_COOLDOWN = 86400
+from limited_model import wait_ms
+from slots_model import SECOND, Amounts
 
-
-class Refused(Exception):
-    """A call that fails with this SQLSTATE."""
-
-    def __init__(self, sqlstate, status=None, retry_after_ms=None):
-        super().__init__(sqlstate)
-        self.sqlstate = sqlstate
-        self.status = status
-        self.retry_after_ms = retry_after_ms
+LEASE_LIFE = 7 * 3600
+LEASE_AHEAD = 2 * 3600
+MOST_QUOTAS = 3
+SHORTEST_GUESS = SECOND // 100
 
 
-@dataclass
-class Lease:
+class Lease(NamedTuple):
     key_id: str
     second: int
     sequence: int
-    estimate: int
+    estimates: Amounts
+    quotas: tuple  # tags
+    model: str     # "": none was named
 
 
-@dataclass
-class Key:
-    id: str
-    provider: str
-    secret: str
-    priority: int = 0
-    max_rpm: int = 0
-    max_tpm: int = 0
-    active: bool = True
-    inactive_until: int | None = None
-    turn: int = 0                                       # the number of its last grant among all; 0: never
-    newest_second: int = 0
-    cooldown_until: int | None = None
-    last_429_at: int | None = None
-    last_used_at: int | None = None
-    total_requests: int = 0
-    total_tokens: int = 0
-    open: list = field(default_factory=list)            # leases not yet settled
-    granted_in: dict = field(default_factory=dict)      # second -> grants
-    reserved_tokens: dict = field(default_factory=dict)  # second -> estimates of its open leases
-    requests: list = field(default_factory=list)        # seconds in which a recorded request counts
-    tokens: list = field(default_factory=list)          # (second, tokens) recorded
-    minutes: dict = field(default_factory=dict)         # minute -> [requests, tokens, 429s]
+class Request(NamedTuple):
+    tokens: int | None = None
+    model: str = ""
+    output: int = 0
+    cost: int = 0
+    excluded: frozenset = frozenset()
+    cached: int = 0
 
-    # The key's own clock: the newest second that it has seen counts as now if the clock is behind it.
-    def now(self, clock):
-        return max(clock, self.newest_second * SECOND)
 
-    def second(self, clock):
-        return self.now(clock) // SECOND
+class Used(NamedTuple):
+    """What a call used, as far as it says."""
+    tokens: int | None = None
+    output: int | None = None
+    cached: int | None = None
+    cost: int | None = None
 
-    def open_in_window(self, at):
-        return [lease for lease in self.open if at - WINDOW <= lease.second <= at]
 
-    def requests_in_window(self, at):
-        return sum(1 for s in self.requests if at - WINDOW <= s <= at) + len(self.open_in_window(at))
+class Answer(NamedTuple):
+    """Of a selection that finds no key."""
+    status: str
+    retry_after_ms: int | None = None
+    blocked_by: str | None = None
+    blocked_limit: str | None = None
 
-    def tokens_in_window(self, at):
-        recorded = sum(n for s, n in self.tokens if at - WINDOW <= s <= at)
-        return recorded + sum(n for s, n in self.reserved_tokens.items() if at - WINDOW <= s <= at)
 
-    def fits(self, at, tokens):
-        if self.max_rpm and self.requests_in_window(at) + 1 > self.max_rpm:
-            return False
-        used = self.tokens_in_window(at)
-        return not self.max_tpm or (used < self.max_tpm and used + tokens <= self.max_tpm)
+class Wait(NamedTuple):
+    """Why a key does not admit a request, and until when."""
+    moment: int
+    guess: int
+    is_busy: bool   # somebody may settle a call before
+    by: str
+    what: str
 
-    def too_small_for(self, tokens):
-        return bool(self.max_tpm) and tokens > self.max_tpm
 
-    def cooling(self, clock):
-        return self.cooldown_until is not None and self.cooldown_until > self.now(clock)
+class Choice(NamedTuple):
+    """What a selection may be answered: one of the keys, by their turns; else one of the answers."""
+    keys: list      # those that admit the request
+    answers: list
 
-    # When the key can serve the request if nothing else happens; None if it can now.
-    def free_at(self, clock, tokens):
-        at = start = self.second(clock)
-        while not self.fits(at, tokens):
-            at += 1
-        if at == start and not self.cooling(clock):
+
+class Pool:
+    """A provider's keys and quotas."""
+
+    def __init__(self, provider):
+        self.provider = provider
+        self.keys = {}     # by id
+        self.quotas = {}   # by id
+
+    def sorted_keys(self):
+        return sorted(self.keys.values(), key=lambda key: key.id)
+
+    def sorted_quotas(self):
+        return sorted(self.quotas.values(), key=lambda quota: quota.name)
+
+    def quotas_of(self, key, model):
+        return [quota for quota in self.sorted_quotas() if quota.covers(key, model)]
+
+    def meters_of(self, key, model):
+        return [key] + self.quotas_of(key, model)
+
+    # -- selections
+
+    def amounts_of(self, request):
+        tokens = self.provider.default_tokens if request.tokens is None else request.tokens
+        return Amounts(tokens, request.output, request.cached, request.cost).covered()
+
+    def choose(self, request, clock):
+        candidates = [key for key in self.sorted_keys() if key.is_on(clock) and key.serves(request.model)]
+        eligible = [key for key in candidates if key.id not in request.excluded]
+        waits = self.waits_of(eligible, request, clock)
+        free = [key for key in eligible if key.id in waits and waits[key.id] is None]
+        returns = self.first_return(request, clock)
+        if waits:
+            return Choice(free, [] if free else answers_of(list(waits.values()), returns, clock))
+        if eligible:
+            return Choice([], [Answer("too_large")])
+        return Choice([], [Answer("no_key", wait_ms(returns, clock) if returns else None)])
+
+    # Of the keys that can ever admit the request, by their ids.
+    def waits_of(self, keys, request, clock):
+        amounts = self.amounts_of(request)
+        fitting = [key for key in keys if all(one.can_serve(amounts) for one in self.meters_of(key, request.model))]
+        return {key.id: self.wait_of(key, amounts, request.model, clock) for key in fitting}
+
+    # When the first key comes back that is off for a time, and admits the request then.
+    def first_return(self, request, clock):
+        keys = [key for key in self.keys.values()
+                if key.returns(clock) and key.serves(request.model) and key.id not in request.excluded]
+        waits = self.waits_of(keys, request, clock)
+        return min((max(key.inactive_until, waits[key.id].guess if waits[key.id] else 0) for key in keys if key.id in waits),
+                   default=None)
+
+    # The key waits for the last of its meters; the one is told that is in the way for the longest. None if it admits.
+    def wait_of(self, key, amounts, model, clock):
+        refusals = [(one.refusal(amounts, model, clock), one.name) for one in self.meters_of(key, model)]
+        refusals = [(refusal, name) for refusal, name in refusals if refusal]
+        if not refusals:
             return None
-        moment = self.now(clock) if at == start else at * SECOND
-        return max(moment, self.cooldown_until) if self.cooling(clock) else moment
+        told, by = max(refusals, key=lambda its: (its[0].guess, its[0].cools))
+        return Wait(max(refusal.moment for refusal, _ in refusals), told.guess,
+                    any(refusal.guess < refusal.moment for refusal, _ in refusals), by, told.what)
 
-    def grant(self, clock, tokens):
-        at = self.second(clock)
-        lease = Lease(self.id, at, min(self.granted_in.get(at, 0), TRACKED), tokens)
-        self.granted_in[at] = self.granted_in.get(at, 0) + 1
-        self.open.append(lease)
-        self.reserved_tokens[at] = self.reserved_tokens.get(at, 0) + tokens
-        self.newest_second = at
-        return lease
+    # Reserves, in the latest second of all meters.
+    def reserve(self, key, request, turn, clock):
+        limited, estimates = self.meters_of(key, request.model), self.amounts_of(request)
+        for one in limited:
+            one.keep_up(clock)
+        now = max(one.meter.now(clock) for one in limited)
+        sequences = [one.meter.reserve(one.rule, estimates, now) for one in limited]
+        key.meter.turn = turn
+        return Lease(key.id, now // SECOND, sequences[0], estimates, tuple(quota.tag() for quota in limited[1:]), request.model)
 
-    def close(self, lease, tokens):
-        self.open.remove(lease)
-        left = max(self.reserved_tokens[lease.second] - tokens, 0)
-        still_open = any(other.second == lease.second for other in self.open)
-        self.reserved_tokens[lease.second] = left if still_open else 0
+    # -- settling
 
-    def is_open(self, lease, at):
-        return at - WINDOW <= lease.second <= at and lease in self.open
-
-    def record(self, clock, tokens, lease=None):
-        at = self.second(clock)
-        when = self.now(clock)
+    # The meters of a call: what the lease names, or what applies to the key.
+    def limited_by(self, key, lease, model):
         if lease is None:
-            self.record_without_lease(at)
-        elif self.is_open(lease, at):
-            self.close(lease, lease.estimate)
-            self.requests.append(lease.second)
-        self.tokens.append((at, tokens))
-        self.newest_second = at
-        minute = self.minutes.setdefault(when // (60 * SECOND), [0, 0, 0])
-        minute[0] += 1
-        minute[1] += tokens
-        self.total_requests += 1
-        self.total_tokens += tokens
-        self.last_used_at = when
+            return self.meters_of(key, model)[:1 + MOST_QUOTAS]
+        by_tag = {quota.tag(): quota for quota in self.quotas.values()}
+        return [key] + [by_tag[tag] for tag in lease.quotas if tag in by_tag]
 
-    def record_without_lease(self, at):
-        open_now = sorted(self.open_in_window(at), key=lambda lease: (lease.second, lease.sequence))
-        if not open_now:
-            self.requests.append(at)
-            return
-        oldest = open_now[0]
-        same_second = [lease for lease in open_now if lease.second == oldest.second]
-        self.close(oldest, self.reserved_tokens[oldest.second] // len(same_second))
-        self.requests.append(oldest.second)
+    # Ends a call: a "record", a "release" or a "429"; a "block" is a 429 of nobody knows which call. Blocks what is to blame:
+    # [(key or quota, model, until)]. Answers whether the call counted, or was given back; and the deadlines of the blocks.
+    def settle(self, ending, key, clock, used, lease, model="", blame=()):
+        limited = self.limited_by(key, lease, model)
+        for one in limited:
+            one.keep_up(clock)
+        now = max(one.meter.now(clock) for one in limited)
+        if lease and now < lease.second * SECOND <= now + 600 * SECOND:
+            now = lease.second * SECOND
+        end = self.end_without_lease if lease is None else self.end_too_old if is_old(lease, clock) else self.end_by_lease
+        return end(ending, limited, clock, now, used, lease), [block(*its, now) for its in blame]
 
-    def release(self, clock, lease):
-        if self.is_open(lease, self.second(clock)):
-            self.close(lease, lease.estimate)
+    # The key's oldest call is taken to be this one. A 429 counts only if one is open.
+    def end_without_lease(self, ending, limited, clock, now, used, _):
+        second = limited[0].meter.oldest_open(now)
+        if ending == "block" or (second is None and ending == "429"):
+            return False
+        for one in limited if second is not None else ():
+            one.meter.close_share(second)
+        return self.count(limited, clock, now, used, now // SECOND if second is None else second)
 
-    def mark_429(self, clock, seconds, lease=None):
-        when = self.now(clock)
-        seconds = DEFAULT_COOLDOWN if seconds is None else seconds
-        seconds = min(max(seconds, 1), MAX_COOLDOWN)
-        if lease is not None:
-            self.record(clock, 0, lease)
-        self.newest_second = self.second(clock)
-        self.minutes.setdefault(when // (60 * SECOND), [0, 0, 0])[2] += 1
-        self.last_429_at = when
-        self.cooldown_until = max(self.cooldown_until or 0, when + round(seconds * SECOND))
-        return self.cooldown_until
+    def end_by_lease(self, ending, limited, clock, now, used, lease):
+        if not limited[0].meter.settle_once(lease.second, lease.sequence, now):
+            return False
+        for one in limited:
+            one.meter.close_estimates(one.rule, lease.second, lease.estimates)
+        return ending == "release" or self.count(limited, clock, now, used, lease.second)
 
-    # Drops what happened before a second. It must have left the window for good.
-    def forget_before(self, second):
-        self.open = [lease for lease in self.open if lease.second >= second]
-        self.granted_in = {s: n for s, n in self.granted_in.items() if s >= second}
-        self.reserved_tokens = {s: n for s, n in self.reserved_tokens.items() if s >= second}
-        self.requests = [s for s in self.requests if s >= second]
-        self.tokens = [(s, n) for s, n in self.tokens if s >= second]
+    # Of what is in no window any more the totals count.
+    def end_too_old(self, ending, limited, clock, now, used, _):
+        for one in limited if ending != "release" else ():
+            one.meter.count_in_totals(used, one.ends(clock), now)
+        return ending != "release"
 
-    # What keypool_list_keys shows of it.
-    def listed(self, clock):
-        at = self.second(clock)
-        deadlines = [t for t in (self.cooldown_until, self.inactive_until) if t is not None]
-        return {
-            "id": self.id, "priority": self.priority, "is_active": self.active,
-            "max_rpm": self.max_rpm or None, "max_tpm": self.max_tpm or None,
-            "last_429_at": self.last_429_at, "cooldown_until": max(deadlines) if deadlines else None,
-            "total_requests": self.total_requests, "total_tokens": self.total_tokens,
-            "last_used_at": self.last_used_at, "window_requests": self.requests_in_window(at),
-            "window_tokens": self.tokens_in_window(at), "open_reservations": len(self.open_in_window(at)),
-        }
+    def count(self, limited, clock, now, used, selected_in):
+        for one in limited:
+            one.meter.count(one.rule, used, selected_in, one.ends(clock), now)
+        return True
 
-    # What keypool_usage shows: minutes with something in them, newest first.
-    def usage(self, clock, minutes):
-        newest = self.now(clock) // (60 * SECOND)
-        return [(m, *self.minutes[m]) for m in range(newest, newest - minutes, -1) if m in self.minutes]
+    def record(self, key, clock, used, lease=None, model=""):
+        amounts = amounts_used(used, lease.estimates if lease else Amounts())
+        return self.settle("record", key, clock, amounts, lease, model)[0]
 
+    def release(self, key, clock, lease):
+        return self.settle("release", key, clock, Amounts(), lease)[0]
 
-class Model:
-    def __init__(self):
-        self.keys = {}
-        self.grants = 0
+    # Answers until when what is to blame is blocked.
+    def mark_429(self, key, clock, seconds=None, lease=None, scope=None, model="", only_blocks=False):
+        limited = self.limited_by(key, lease, model)
+        until = max(one.kept_up(clock).now(clock) for one in limited) + self.provider.cooldown(seconds)
+        blame = [(*its, until) for its in self.blamed(limited, scope, (lease.model if lease else "") or model)]
+        return max(self.settle("block" if only_blocks else "429", key, clock, Amounts(), lease, model, blame)[1])
 
-    def of(self, provider):
-        return sorted((k for k in self.keys.values() if k.provider == provider), key=lambda k: k.id)
-
-    def key(self, key_id):
-        if key_id not in self.keys:
-            raise Refused("KP404")
-        return self.keys[key_id]
-
-    # The keys that a selection may take, after those that come back have come back.
-    def candidates(self, provider, clock, change):
-        keys = self.of(provider)
-        active = [k for k in keys if k.active]
-        if active:
-            return active
-        returning = [k for k in keys if k.inactive_until is not None and k.inactive_until <= clock]
-        if change:
-            for key in returning:
-                key.active, key.inactive_until = True, None
-        return returning
-
-    # Answers (status, key, lease, retry_after_ms).
-    def select(self, provider, tokens, clock, change=True):
-        candidates = self.candidates(provider, clock, change)
-        big_enough = [k for k in candidates if not k.too_small_for(tokens)]
-        free = [k for k in big_enough if k.free_at(clock, tokens) is None]
-        if free:
-            best = min(free, key=lambda k: (k.priority, k.turn, k.id))
-            if not change:
-                return "ok", best, None, None
-            self.grants += 1
-            best.turn = self.grants
-            return "ok", best, best.grant(clock, tokens), None
-        if big_enough:
-            moment, merely_limited = min((k.free_at(clock, tokens), not k.cooling(clock)) for k in big_enough)
-            return "limited" if merely_limited else "cooling", None, None, wait_ms(moment, clock)
-        if candidates:
-            return "too_large", None, None, None
-        waits = [k.inactive_until for k in self.of(provider) if k.inactive_until is not None]
-        return "no_key", None, None, wait_ms(min(waits), clock) if waits else None
-
-    # The same, but an error undoes what is transactional: keys that came back for this call are off again.
-    def select_or_raise(self, provider, tokens, clock):
-        before = [(key, key.active, key.inactive_until) for key in self.of(provider)]
-        status, key, lease, wait = self.select(provider, tokens, clock)
-        if status == "ok":
-            return status, key, lease, wait
-        for key, active, inactive_until in before:
-            key.active, key.inactive_until = active, inactive_until
-        sqlstate = {"no_key": "KP404", "too_large": "KP413"}.get(status, "KP429")
-        raise Refused(sqlstate, status, wait)
-
-    def toggle(self, key_id, active, for_seconds, clock):
-        key = self.key(key_id)
-        if active and for_seconds is not None:
-            raise Refused("22023")
-        key.active = active
-        key.inactive_until = None if for_seconds is None else clock + for_seconds * SECOND
+    # [(key or quota, the model that is blocked, "" for all)]
+    def blamed(self, limited, scope, model):
+        key, quotas = limited[0], limited[1:]
+        named = [quota for quota in quotas if scope == f"quota:{quota.name}"]
+        usual = not named and (scope in (None, "quota") or scope.startswith("quota:"))
+        narrow = [quota for quota in quotas if quota.narrowness() is not None] if usual else []
+        found = named or [quota for quota in narrow if quota.narrowness() == min(n.narrowness() for n in narrow)]
+        otherwise = self.provider.rate_limit_scope if usual and not found else scope
+        if otherwise == "account":
+            found = [quota for quota in quotas if quota.account is not None]
+        return [(one, "") for one in found] or [(key, model if otherwise == "model" else "")]
 
 
-def wait_ms(moment, clock):
-    return max(-(-(moment - clock) // 1000), 1)
+def is_old(lease, clock):
+    return not -LEASE_AHEAD <= clock // SECOND - lease.second <= LEASE_LIFE
+
+
+def block(one, model, until, now):
+    return one.meter.block_model(model, until, now) if model else one.meter.block(until, now)
+
+
+# The first moment of all keys is told; of a key that waits for calls in flight an earlier guess may be; and of a key that
+# comes back before, when that is.
+def answers_of(waits, returns, clock):
+    first = min(wait.moment for wait in waits)
+    told = [wait for wait in waits if wait.moment == first]
+    busy = [wait for wait in waits if wait.is_busy and any(
+        wait.guess < other.guess and other.guess > clock + SHORTEST_GUESS for other in told)]
+    return [Answer("cooling" if wait.what == "cooldown" else "busy" if wait.what == "max_in_flight" else "limited",
+                   wait_ms(min(wait.guess, returns or wait.guess), clock), wait.by, wait.what) for wait in told + busy]
+
+
+# Of what the call does not say its estimate stands, as far as there is room for it.
+def amounts_used(used, estimates):
+    tokens = estimates.tokens if used.tokens is None else used.tokens
+    output = min(estimates.output, max(tokens, 0)) if used.output is None else used.output
+    cached = min(estimates.cached, max(tokens - output, 0)) if used.cached is None else used.cached
+    cost = estimates.cost if used.cost is None else used.cost
+    return Amounts(*(max(amount, 0) for amount in (tokens, output, cached, cost))).covered()

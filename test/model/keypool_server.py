@@ -8,12 +8,17 @@ import random
 
 import psycopg2
 
-from keypool_model import SECOND
+from slots_model import SECOND
 
 START = 1_767_268_800 * SECOND  # 2026-01-01 12:00 UTC
-LISTED = ("id", "priority", "is_active", "max_rpm", "max_tpm", "last_429_at", "cooldown_until", "total_requests",
-          "total_tokens", "last_used_at", "window_requests", "window_tokens", "open_reservations")
-TIMES = ("last_429_at", "cooldown_until", "last_used_at")
+LISTED_KEY = ("id", "priority", "is_active", "weight", "max_rpm", "max_tpm", "last_429_at", "cooldown_until",
+              "total_requests", "total_tokens", "last_used_at", "window_requests", "window_tokens", "open_reservations",
+              "in_flight")
+LISTED_QUOTA = ("id", "name", "account", "counts", "total_requests", "total_tokens", "window_requests", "window_tokens",
+                "day_requests", "day_tokens", "month_requests", "month_tokens", "in_flight", "blocked_until",
+                "retry_after_ms")
+TABLES = ("provider_keys", "quotas", "providers", "key_meters", "quota_meters")
+TURN = "substring(meter::text FROM 'turn=([0-9]+)')::bigint"
 
 
 # An asynchronous connection has no autocommit to be set: each of its statements is a transaction.
@@ -24,13 +29,17 @@ def connect(database, **options):
     return connection
 
 
-# A connection to a new database of this name, with the extension in it.
+# A connection to a new database of this name, with the extension in it. Autovacuum would make sessions forget what they
+# know of keys, at no time that a test can tell.
 def connect_to_new(database):
     cursor = connect("postgres").cursor()
     cursor.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
     cursor.execute(f"CREATE DATABASE {database}")
     connection = connect(database)
-    connection.cursor().execute("CREATE EXTENSION keypool CASCADE")
+    cursor = connection.cursor()
+    cursor.execute("CREATE EXTENSION keypool CASCADE")
+    for table in TABLES:
+        cursor.execute(f"ALTER TABLE keypool.{table} SET (autovacuum_enabled = off)")
     return connection
 
 
@@ -44,15 +53,36 @@ def micros(time):
     return None if time is None else round(time.timestamp() * SECOND)
 
 
-# What keypool_list_keys shows of a provider's keys, in the order and the form of the model's Key.listed.
-def list_keys(cursor, provider):
-    cursor.execute(f"SELECT {', '.join(LISTED)} FROM keypool_list_keys(%s) ORDER BY id", (provider,))
-    rows = [dict(zip(LISTED, row)) for row in cursor.fetchall()]
+# What a list of keypool shows, with times and limits in the form of the model.
+def rows_of(cursor, columns):
+    rows = [dict(zip(columns, row)) for row in cursor.fetchall()]
     for row in rows:
-        row["max_rpm"], row["max_tpm"] = row["max_rpm"] or None, row["max_tpm"] or None
-        for name in TIMES:
-            row[name] = micros(row[name])
+        for name, value in row.items():
+            if isinstance(value, datetime.datetime):
+                row[name] = micros(value)
+            elif name in ("max_rpm", "max_tpm"):
+                row[name] = value or None
     return rows
+
+
+# What keypool_list_keys shows of a provider's keys, and their turns, in the order and the form of the model's Key.listed.
+def list_keys(cursor, provider):
+    cursor.execute(f"SELECT {', '.join(LISTED_KEY)}, {TURN} AS turn FROM keypool_list_keys(%s)"
+                   " JOIN keypool.key_meters ON key_id = id ORDER BY id", (provider,))
+    return rows_of(cursor, (*LISTED_KEY, "turn"))
+
+
+# What keypool_list_quotas shows of a provider's quotas, likewise.
+def list_quotas(cursor, provider):
+    cursor.execute(f"SELECT {', '.join(LISTED_QUOTA)} FROM keypool_list_quotas(%s) ORDER BY name COLLATE \"C\"",
+                   (provider,))
+    return rows_of(cursor, LISTED_QUOTA)
+
+
+# A key's turn, as its meter says.
+def turn_of(cursor, key_id):
+    cursor.execute(f"SELECT {TURN} FROM keypool.key_meters WHERE key_id = %s", (key_id,))
+    return cursor.fetchone()[0]
 
 
 # How often something is done: briefly in `make check`, at length in `make soak`.

@@ -6,9 +6,13 @@
 #
 # What cannot be seen from outside (which grant came first) may differ between the orders that explain a round, so a
 # search starts from all states that the rounds before may have left, and answers all that this one may.
+import dataclasses
 from dataclasses import dataclass
 
-from keypool_model import Key, Model, WINDOW
+from keypool_model import Answer, Pool, Request, Used
+from limited_model import Key, Quota
+from meter_model import WINDOW
+from turns_model import TURN_UNIT, first_of, hash_of_id, standing, step_of
 
 MOST_STATES = 30_000  # of one search
 
@@ -21,6 +25,7 @@ class Call:
     kind: str                   # "select", "record", "release", "mark_429" or "clear_cooldown"
     tokens: int | None = None   # of a select or record
     seconds: int | None = None  # of a mark_429
+    scope: str | None = None    # of a mark_429
     key_id: str | None = None   # of all but select
     grant: int | None = None    # the select whose lease it uses
     pick: float | None = None   # it wants a lease: which, from 0 (the oldest known when it begins) to 1
@@ -30,7 +35,7 @@ class Call:
     answer: tuple = ()
 
     def __str__(self):
-        given = {name: getattr(self, name) for name in ("tokens", "seconds", "key_id", "grant")}
+        given = {name: getattr(self, name) for name in ("tokens", "seconds", "scope", "key_id", "grant")}
         arguments = ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
         return f"[{self.start} {self.end}] session {self.session}: #{self.number} {self.kind}({arguments}) = {self.answer}"
 
@@ -39,115 +44,125 @@ class TooManyStates(Exception):
     pass
 
 
-class SharedKey(Key):
-    """A key of the model that many states share, and ask again and again when it is free: so it remembers that."""
+class Remembering:
+    """A part of the model that many states share, and ask again and again whether it admits a request: so it remembers."""
 
-    def free_at(self, clock, tokens):
-        if tokens not in self.free:
-            self.free[tokens] = super().free_at(clock, tokens)
-        return self.free[tokens]
+    def refusal(self, amounts, model, clock):
+        known = self.__dict__.setdefault("known", {})
+        if (amounts, clock) not in known:
+            known[amounts, clock] = super().refusal(amounts, model, clock)
+        return known[amounts, clock]
 
-    def grant(self, clock, tokens):
-        self.free = {}
-        return super().grant(clock, tokens)
+
+class SharedKey(Remembering, Key):
+    pass
+
+
+class SharedQuota(Remembering, Quota):
+    pass
 
 
 # A copy that may be changed.
-def copy_of_key(key):
-    twin = object.__new__(SharedKey)
-    twin.__dict__.update(key.__dict__)
-    for name in ("open", "granted_in", "reserved_tokens", "requests", "tokens"):
-        setattr(twin, name, getattr(key, name).copy())
-    twin.minutes = {minute: counts.copy() for minute, counts in key.minutes.items()}
-    twin.free = {}
-    return twin
+def copy_of(one):
+    return dataclasses.replace(one, meter=one.meter.copy())
 
 
 class State:
     """What the model may be like, and the leases by which it can be asked later. Never changed: a call makes another, which
-    shares all keys but those that the call may change."""
+    shares all keys but the one that the call may change."""
 
-    def __init__(self, provider, clock, keys, leases):
-        self.provider = provider
+    def __init__(self, pool, clock, leases):
+        self.pool = pool
         self.clock = clock
-        self.keys = keys      # by id
         self.leases = leases  # the number of the select -> the model's lease
-        self.essences = {}    # of the keys, as far as they are known
+        self.essences = {}    # of keys and quotas, as far as they are known
 
-    def copy(self, *changing):
-        then = State(self.provider, self.clock, dict(self.keys), self.leases)
-        then.essences = {key_id: essence for key_id, essence in self.essences.items() if key_id not in changing}
-        for key_id in changing:
-            then.keys[key_id] = copy_of_key(self.keys[key_id])
+    def copy(self, key_id):
+        pool = Pool(self.pool.provider)
+        pool.keys = {**self.pool.keys, key_id: copy_of(self.pool.keys[key_id])}
+        pool.quotas = {quota_id: copy_of(quota) for quota_id, quota in self.pool.quotas.items()}
+        then = State(pool, self.clock, self.leases)
+        changed = {key_id, *pool.quotas}
+        then.essences = {one: essence for one, essence in self.essences.items() if one not in changed}
         return then
 
-    # What a call may lead to. Nothing, if the model cannot answer what the call was answered.
-    def steps(self, call):
+    # What a call may lead to. Nothing, if the model cannot answer what the call was answered. Of a select of a key it is known
+    # how many others of the same key are to follow, and what turn the key then has.
+    def steps(self, call, follow, final_turn):
         if call.kind == "select":
-            return self.select(call)
-        if call.key_id not in self.keys:
+            return self.select(call, follow, final_turn)
+        if call.key_id not in self.pool.keys:
             return []
         then = self.copy(call.key_id)
         return [then] if then.settle(call) == call.answer else []
 
-    def select(self, call):
-        status, key, _, wait = self.model(self.keys).select(self.provider, call.tokens, self.clock, change=False)
-        if (key.id if key else None, status, wait) != call.answer:
+    def select(self, call, follow, final_turn):
+        key_id, *answer = call.answer
+        choice = self.pool.choose(Request(call.tokens), self.clock)
+        if key_id is None:
+            return [self] if not choice.keys and Answer(*answer) in choice.answers else []
+        key = self.pool.keys.get(key_id)
+        if key not in choice.keys or answer[0] != "ok":
             return []
-        return [self.grant(call, key) if key else self]
+        last = final_turn - (follow + 1) * step_of(key)
+        places = [stood for stood in self.places(key, last) if self.may_be_first(key, stood, choice.keys)]
+        return [self.reserve(call, key, stood) for stood in places]
 
-    def model(self, keys):
-        model = Model()
-        model.keys = keys
-        model.grants = max(key.turn for key in self.keys.values())
-        return model
+    # Where a key may have stood: at its turn; or later, if it was behind what its session knew.
+    def places(self, key, last):
+        step, turn = step_of(key), key.meter.turn
+        first_after = turn + 1 + (hash_of_id(key.id) - turn - 1) % step
+        return [turn] * (0 < turn <= last) + list(range(first_after if turn else hash_of_id(key.id) % step, last + 1, step))
 
-    def grant(self, call, key):
+    # Whether it is the first for a session that knows of as new a turn as there may be if the key stood there.
+    def may_be_first(self, key, stood, free):
+        newest = max([TURN_UNIT] + [other.meter.turn for other in self.pool.keys.values()])
+        newest = min(stood + TURN_UNIT, newest)
+        return standing(key, newest) == stood and first_of(free, newest) is key
+
+    def reserve(self, call, key, stood):
         then = self.copy(key.id)
-        lease = then.model({key.id: then.keys[key.id]}).select(self.provider, call.tokens, self.clock)[2]
+        lease = then.pool.reserve(then.pool.keys[key.id], Request(call.tokens), stood + step_of(key), self.clock)
         if call.kept:
             then.leases = {**self.leases, call.number: lease}
         return then
 
     def settle(self, call):
-        key = self.keys[call.key_id]
+        key = self.pool.keys[call.key_id]
         lease = None if call.grant is None else self.leases[call.grant]
         if call.kind == "record":
-            key.record(self.clock, call.tokens or 0, lease)
-        elif call.kind == "release":
-            key.release(self.clock, lease)
-        elif call.kind == "mark_429":
-            return (key.mark_429(self.clock, call.seconds, lease),)
-        else:
-            key.cooldown_until = None
+            return (self.pool.record(key, self.clock, Used(call.tokens), lease),)
+        if call.kind == "release":
+            return (self.pool.release(key, self.clock, lease),)
+        if call.kind == "mark_429":
+            return (self.pool.mark_429(key, self.clock, call.seconds, lease, call.scope),)
+        key.meter.clear_blocks()
         return ("",)
 
     # What tells this state from others that are reached by the same calls.
     def essence(self):
-        keys = self.keys.values()
-        for key in keys:
-            if key.id not in self.essences:
-                self.essences[key.id] = self.essence_of(key)
-        turns = sorted(keys, key=lambda key: (key.turn, key.id))
-        return tuple(key.id for key in turns), tuple(self.essences[key.id] for key in keys)
+        for one in (*self.pool.keys.values(), *self.pool.quotas.values()):
+            if one.id not in self.essences:
+                self.essences[one.id] = self.essence_of(one)
+        return tuple(sorted(self.essences.items()))
 
-    # Grants of one second are told apart by their order, and only as far as their leases can be used later.
-    def essence_of(self, key):
-        names = {(lease.second, lease.sequence): number for number, lease in self.leases.items() if lease.key_id == key.id}
-        grants = sorted((lease.second, lease.sequence) for lease in key.open)
-        return (key.cooldown_until, tuple((grant[0], names.get(grant)) for grant in grants), tuple(sorted(key.requests)),
-                tuple(sorted(key.tokens)), tuple(sorted(key.reserved_tokens.items())))
+    # Which selection of a second a lease is matters only as far as it can be used later.
+    def essence_of(self, one):
+        meter, second = one.meter, one.meter.second(self.clock)
+        recorded = tuple(sorted((at, slot[:4]) for at, slot in meter.recorded.among(second, WINDOW + 1) if any(slot[:4])))
+        settled = tuple(sorted(number for number, lease in self.leases.items() if lease.key_id == one.id
+                               and lease.sequence in getattr(meter.recorded.at(lease.second), "settled", ())))
+        reserved = tuple(sorted((at, slot) for at, slot in meter.reserved.among(second, 64) if slot.requests))
+        calls = tuple(sorted(slot for slot in meter.open.among(second // meter.open_width(), 16) if slot[1].requests))
+        return meter.turn, meter.blocked_until, recorded, settled, reserved, calls
 
     def listed(self):
-        return [key.listed(self.clock) for _, key in sorted(self.keys.items())]
+        return ([key.listed(self.clock) for key in self.pool.sorted_keys()],
+                [quota.listed(self.clock) for quota in self.pool.sorted_quotas()])
 
     # The same at a later time, when only the leases of these selects can still be used.
     def later(self, clock, selects):
-        leases = {number: lease for number, lease in self.leases.items() if number in selects}
-        then = State(self.provider, clock, {key.id: copy_of_key(key) for key in self.keys.values()}, leases)
-        for key in then.keys.values():
-            key.forget_before(key.second(clock) - WINDOW)
-        return then
+        return State(self.pool, clock, {number: lease for number, lease in self.leases.items() if number in selects})
 
 
 def without_twins(states):
@@ -164,11 +179,18 @@ def predecessors(calls):
     return [sum(1 << i for i, earlier in enumerate(calls) if is_before(earlier, call)) for call in calls]
 
 
+# Of the selects of a key, how many come after those that are done and this one.
+def count_followers(calls, done, this):
+    return sum(not done >> i & 1 and i != this and call.kind == "select" and call.answer[0] == calls[this].answer[0]
+               for i, call in enumerate(calls))
+
+
 # The states in which the model may be after these calls, if it was in one of `states` before, if each call was answered
-# as the model would, and if the keys are listed as the model lists them at the end. None: no order explains the calls.
-# Raises TooManyStates if the search gets out of hand.
+# as the model would, and if keys and quotas are listed as the model lists them at the end. None: no order explains the
+# calls. Raises TooManyStates if the search gets out of hand.
 def explain(states, calls, listed):
     before = predecessors(calls)
+    turns = {row["id"]: row["turn"] for row in listed[0]}
     reached = {(0, state.essence()): state for state in states}
     todo = list(reached)
     for done, essence in todo:  # which grows
@@ -176,7 +198,8 @@ def explain(states, calls, listed):
         for i, call in enumerate(calls):
             if done >> i & 1 or before[i] & ~done:
                 continue
-            for then in state.steps(call):
+            follow = count_followers(calls, done, i) if call.kind == "select" else 0
+            for then in state.steps(call, follow, turns.get(call.answer[0], 0)):
                 node = (done | 1 << i, then.essence())
                 if node not in reached:
                     reached[node] = then

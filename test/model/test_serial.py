@@ -1,7 +1,8 @@
 # test_serial.py - several sessions at once: what they are answered can be had from one session, call after call.
 #
-# In many short rounds the sessions call keypool on a few keys, under a clock that moves between rounds only. Then an order of
-# the calls is looked for that the reference model explains (serial_order.py). Makes a database of its own. Prints TAP.
+# In many short rounds the sessions call keypool on a few keys, mostly under one quota, under a clock that moves between rounds
+# only. Then an order of the calls is looked for that the reference model explains (serial_order.py). Makes a database of its
+# own. Prints TAP.
 #
 # A statement holds one call or several: one says more about what came before what, and its lease can be used in the same
 # round; several follow each other so quickly that sessions meet within keypool, not only on the way to it.
@@ -20,10 +21,13 @@ import psycopg2
 from psycopg2.extensions import POLL_OK
 from psycopg2.extras import wait_select
 
-from keypool_model import Key, SECOND, TRACKED
-from keypool_server import (START, Tap, clock_text, connect, connect_to_new, list_keys, micros, note_experiment,
+from keypool_model import Pool
+from keypool_server import (START, Tap, clock_text, connect, connect_to_new, list_keys, list_quotas, micros, note_experiment,
                             read_options, rounds)
-from serial_order import Call, State, TooManyStates, explain, without_twins
+from limited_model import Provider
+from meter_model import TRACKED
+from serial_order import Call, SharedKey, SharedQuota, State, TooManyStates, explain, without_twins
+from slots_model import SECOND
 
 DATABASE = "keypool_serial"
 PROVIDER = "serial"
@@ -34,14 +38,20 @@ ROUNDS_OF_A_GAME = 25
 MANY_STATES = 10  # more than these are too many to go on with
 KINDS = {"select": 50, "record": 24, "release": 10, "mark_429": 8, "clear_cooldown": 8}
 GATE = 1  # an advisory lock
+CALL_TIMEOUT = 60   # seconds: the shortest
+FORGOTTEN = 65      # seconds after which nothing counts
+SELECT = ("SELECT key_id::text, status, retry_after_ms, blocked_by, blocked_limit, lease, NULL"
+          " FROM keypool_try_select(%(provider)s, %(tokens)s)")
+NOTHING = ", NULL, NULL, NULL, NULL, NULL, NULL"
 ROWS = {
-    "gate": "SELECT NULL::text, NULL::text, NULL::bigint, NULL::bigint, NULL::timestamptz"
+    "gate": "SELECT NULL::text, NULL::text, NULL::bigint, NULL::text, NULL::text, NULL::text, NULL::timestamptz"
             " FROM pg_advisory_xact_lock_shared(%(gate)s)",
-    "select": "SELECT key_id::text, status, retry_after_ms, lease, NULL FROM keypool_try_select(%(provider)s, %(tokens)s)",
-    "record": "SELECT keypool_record(%(key_id)s, %(tokens)s, %(lease)s)::text, NULL, NULL, NULL, NULL",
-    "release": "SELECT keypool_release(%(key_id)s, %(lease)s)::text, NULL, NULL, NULL, NULL",
-    "mark_429": "SELECT NULL, NULL, NULL, NULL, keypool_mark_429(%(key_id)s, %(seconds)s, %(lease)s)",
-    "clear_cooldown": "SELECT keypool_clear_cooldown(%(key_id)s)::text, NULL, NULL, NULL, NULL",
+    "select": SELECT,
+    "record": f"SELECT keypool_record(%(key_id)s, %(tokens)s, %(lease)s)::text{NOTHING}",
+    "release": f"SELECT keypool_release(%(key_id)s, %(lease)s)::text{NOTHING}",
+    "mark_429": "SELECT NULL, NULL, NULL, NULL, NULL, NULL,"
+                " keypool_mark_429(%(key_id)s, %(seconds)s, %(lease)s, %(scope)s)",
+    "clear_cooldown": f"SELECT keypool_clear_cooldown(%(key_id)s)::text{NOTHING}",
 }
 
 
@@ -115,22 +125,31 @@ class Sessions:
 
 
 class Game:
-    """Some keys, the states that they may be in, and rounds of calls on them."""
+    """Some keys, perhaps under a quota, the states that they may be in, and rounds of calls on them."""
 
-    def __init__(self, sessions, cursor, keys, clock):
+    def __init__(self, sessions, cursor, pool, clock):
         self.sessions = sessions
         self.cursor = cursor
         self.leases = collections.deque(maxlen=6)  # (number of the select, key's id, lease) of those that may be used
-        self.states = [State(PROVIDER, clock, {key.id: key for key in keys}, {})]
-        self.insert(keys)
+        self.insert(pool)
+        self.states = [State(pool, clock, {})]
         self.set_clock(clock)
 
-    def insert(self, keys):
-        self.cursor.execute("DELETE FROM keypool.provider_keys")
-        for key in keys:
-            self.cursor.execute("INSERT INTO keypool.provider_keys (id, provider_id, key_value, priority, max_rpm, max_tpm)"
-                                " VALUES (%s, %s, %s, %s, %s, %s)",
-                                (key.id, key.provider, key.secret, key.priority, key.max_rpm or None, key.max_tpm or None))
+    def insert(self, pool):
+        self.cursor.execute("DELETE FROM keypool.provider_keys; DELETE FROM keypool.quotas")
+        self.cursor.execute("SELECT keypool_set_provider(%s, %s)", (PROVIDER, f'{{"call_timeout": {CALL_TIMEOUT}}}'))
+        for key in pool.keys.values():
+            self.insert_row("provider_keys", key, id=key.id, key_value=key.secret, priority=key.priority)
+        for quota in list(pool.quotas.values()):
+            quota.id = self.insert_row("quotas", quota, name=quota.name)
+            pool.quotas = {quota.id: quota}
+
+    # Answers its id.
+    def insert_row(self, table, one, **columns):
+        row = {**columns, "provider_id": PROVIDER, **one.limits}
+        self.cursor.execute(f"INSERT INTO keypool.{table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})"
+                            " RETURNING id::text", tuple(row.values()))
+        return self.cursor.fetchone()[0]
 
     def set_clock(self, clock):
         self.clock = clock
@@ -141,14 +160,15 @@ class Game:
 
     # The most grants that a key has had in this second.
     def grants_now(self):
-        return max(key.granted_in.get(self.clock // SECOND, 0) for key in self.states[0].keys.values())
+        slots = [key.meter.reserved.at(self.clock // SECOND) for key in self.states[0].pool.keys.values()]
+        return max(slot.selected if slot else 0 for slot in slots)
 
     # Plays a round; what states it may have led to is left to be found out.
     def play(self, plan):
         self.sessions.play(plan, self.begin, self.answered)
         calls = [call for statements in plan for calls in statements for call in calls]
         self.calls = sorted(calls, key=lambda call: (call.start, call.number))
-        self.listed = list_keys(self.cursor, PROVIDER)
+        self.listed = list_keys(self.cursor, PROVIDER), list_quotas(self.cursor, PROVIDER)
         self.before = self.states
 
     # The states after some version of the round's calls; none if no order explains them.
@@ -163,19 +183,22 @@ class Game:
             call.grant, call.key_id, lease = self.leases[int(call.pick * len(self.leases))]
         elif call.kind == "release":
             call.kind = "record"
-        return {"provider": PROVIDER, "tokens": call.tokens, "seconds": call.seconds, "key_id": call.key_id, "lease": lease}
+        return {"provider": PROVIDER, "tokens": call.tokens, "seconds": call.seconds, "scope": call.scope,
+                "key_id": call.key_id, "lease": lease}
 
     def answered(self, call, row):
         call.answer = row
-        if len(row) < 5:
+        if len(row) == 1:
             return
-        key_id, status, wait, lease, until = row
+        key_id, status, wait, by, limit, lease, until = row
         if call.kind == "mark_429":
             call.answer = (micros(until),)
-        elif call.kind != "select":
+        elif call.kind == "clear_cooldown":
             call.answer = (key_id,)
+        elif call.kind != "select":
+            call.answer = (key_id == "true",)
         elif (status == "ok") == (lease is not None):
-            call.answer = (key_id, status, wait)
+            call.answer = (key_id, status, wait, by, limit)
         if lease is not None and call.kept:
             self.leases.append((call.number, key_id, lease))
 
@@ -185,13 +208,23 @@ class Player:
 
     def __init__(self, seed):
         self.random = random.Random(seed)
-        self.keys = [self.key(i) for i in range(self.random.choice((1, 2, 2, 3)))]
+        self.pool = Pool(Provider(PROVIDER, call_timeout=CALL_TIMEOUT))
+        for number in range(self.random.choice((1, 2, 2, 3))):
+            key = self.key(number)
+            self.pool.keys[key.id] = key
+        if self.random.random() < 0.7:
+            self.pool.quotas[""] = SharedQuota("", self.pool.provider, self.limits((0, 2, 5, 20, 40)), name="shared")
         self.calls = 0
 
     def key(self, number):
-        limits = self.random.choice((0, 1, 2, 5, 20)), self.random.choice((0, 0, 0, 100, 1000))
         key_id = f"{self.random.getrandbits(32):08x}-0000-8000-8000-{number:012x}"
-        return Key(key_id, PROVIDER, f"secret {key_id}", self.random.choice((0, 0, 0, 1)), *limits)
+        return SharedKey(key_id, self.pool.provider, self.limits((0, 0, 1, 2, 5, 20)), secret=f"secret {key_id}",
+                         priority=self.random.choice((0, 0, 0, 1)))
+
+    def limits(self, rpm):
+        drawn = {"max_rpm": self.random.choice(rpm), "max_tpm": self.random.choice((0, 0, 0, 100, 1000)),
+                 "max_in_flight": self.random.choice((0, 0, 0, 1, 3))}
+        return {limit: most for limit, most in drawn.items() if most}
 
     def plan(self):
         sessions, statements, calls = self.random.choice(SHAPES)
@@ -203,17 +236,21 @@ class Player:
         call = Call(self.calls, session, kind, kept=self.random.random() < 0.2)
         call.tokens = self.random.choice((0, 1, 10, 100, 400)) if kind in ("select", "record") else None
         call.seconds = self.random.choice((1, 5, 5, 30)) if kind == "mark_429" else None
-        call.key_id = self.random.choice(self.keys).id if kind != "select" else None
+        call.scope = self.scope() if kind == "mark_429" else None
+        call.key_id = self.random.choice(list(self.pool.keys)) if kind != "select" else None
         if kind == "release" or kind in ("record", "mark_429") and self.random.random() < 0.6:
             call.pick = self.random.random()
         return call
 
+    def scope(self):
+        return self.random.choice((None, "key", *(f"quota:{quota.name}" for quota in self.pool.quotas.values())))
+
     # Now and then the clock stands. But a second never gets more grants than keypool knows one by one, and when too many
     # states are possible, all grants leave the window, and with them most of the doubt.
     def pause(self, game):
-        steps = (0, 0, 1000, SECOND, SECOND, 5 * SECOND, 20 * SECOND, 61 * SECOND)
+        steps = (0, 0, 1000, SECOND, SECOND, 5 * SECOND, 20 * SECOND, FORGOTTEN * SECOND)
         if len(game.states) > MANY_STATES or game.grants_now() > TRACKED - MOST_CALLS:
-            steps = (61 * SECOND,)
+            steps = (FORGOTTEN * SECOND,)
         return self.random.choice(steps)
 
 
@@ -262,17 +299,17 @@ def print_round(game, seed):
     print(f"# seed {seed}: no order explains these calls, at {clock_text(game.clock)}")
     for call in game.calls:
         print(f"#   {call}")
-    for row in game.listed:
+    for row in (*game.listed[0], *game.listed[1]):
         print(f"#   then   {row}")
     for number, state in enumerate(game.before[:3]):
-        for key in state.keys.values():
-            print(f"#   before, {number + 1} of {len(game.before)}: {key}")
+        for one in (*state.pool.keys.values(), *state.pool.quotas.values()):
+            print(f"#   before, {number + 1} of {len(game.before)}: {one.id} {one.limits} {vars(one.meter)}")
 
 
 # Plays a game until it is over, or the time is, or a round leaves too little known. Answers what its clock says at the end.
 def play_game(sessions, cursor, seed, clock, score, until):
     player = Player(seed)
-    game = Game(sessions, cursor, player.keys, clock)
+    game = Game(sessions, cursor, player.pool, clock)
     for _ in range(ROUNDS_OF_A_GAME):
         game.play(player.plan())
         if not score.add(game, seed) or time.monotonic() > until:
@@ -283,8 +320,11 @@ def play_game(sessions, cursor, seed, clock, score, until):
 
 # A history that was recorded is explained, and is not when it is spoiled.
 def check_the_checker(sessions, cursor, tap):
-    keys = [Key(f"{number:08x}-0000-8000-8000-000000000000", PROVIDER, f"secret {number}") for number in (1, 2)]
-    game = Game(sessions, cursor, keys, START)
+    pool = Pool(Provider(PROVIDER, call_timeout=CALL_TIMEOUT))
+    for number in (1, 2):
+        key = SharedKey(f"{number:08x}-0000-8000-8000-000000000000", pool.provider, secret=f"secret {number}")
+        pool.keys[key.id] = key
+    game = Game(sessions, cursor, pool, START)
     game.play([[[Call(number, 0, "select", tokens=1)] for number in range(3)]])
     tap.result(game.explain(game.calls), "the checker explains what one session was answered")
     first, second, _ = game.calls
@@ -293,7 +333,7 @@ def check_the_checker(sessions, cursor, tap):
     for session, call in enumerate(game.calls):
         call.session, call.start, call.end = session, 0, 1
     tap.result(game.explain(game.calls), "unless they are of three sessions at once")
-    game.listed[0]["open_reservations"] -= 1
+    game.listed[0][0]["open_reservations"] -= 1
     tap.result(not game.explain(game.calls), "and not if a grant is missing at the end")
 
 

@@ -11,7 +11,7 @@ use Test::More;
 use Time::HiRes qw(sleep);
 
 my $rounds  = rounds(4, 50);
-my $clients = 8;
+my $clients = 10;
 my $node    = new_cluster('crash');
 my $folder  = $node->basedir;
 
@@ -23,14 +23,18 @@ sub add_key {
 }
 
 # Every load has a key of its own, and all keys have an equal chance to share a page with a neighbour that is changed in
-# another way. A load always records the same tokens, so that its total of tokens says whether a record was torn.
-my %tokens = (plain => 7, leased => 11, leaned => 13, cooled => 0);
+# another way. A load always records the same tokens, so that its total of tokens says whether a record was torn. A minute
+# counts no more than 65,535 of 429s, hence the pauses.
+my %tokens = (plain => 7, leased => 11, leaned => 13, shared => 17, cooled => 0);
 my %key = map { $_ => add_key($_) } sort keys %tokens;
+# One counts on four pages: in its key and in three quotas.
+value(q{SELECT count(keypool_set_quota('shared', 'quota ' || i, '{"max_rpm": 1000000000}')) FROM generate_series(1, 3) i});
 my %script = (
     plain  => "SELECT keypool_record('$key{plain}', $tokens{plain});",
     leased => "SELECT lease FROM keypool_select('leased', 500) \\gset\nSELECT keypool_record('$key{leased}', $tokens{leased}, :lease);",
     leaned => "SELECT lease FROM keypool_select('leaned', 500) \\gset\nSELECT keypool_record('$key{leaned}', $tokens{leaned});",
-    cooled => "SELECT keypool_mark_429('$key{cooled}', 1);",
+    shared => "SELECT lease FROM keypool_select('shared', 500) \\gset\nSELECT keypool_record('$key{shared}', $tokens{shared}, :lease);",
+    cooled => "\\sleep 2 ms\nSELECT keypool_mark_429('$key{cooled}', 1);",
 );
 my @loads = sort keys %script;
 append_to_file("$folder/$_.sql", "$script{$_}\n") for @loads;
@@ -44,6 +48,15 @@ sub recorded {
     }
     $now{cooled} = [ value("SELECT coalesce(sum(rate_limited_count), 0) FROM keypool_usage('$key{cooled}')"), 0 ];
     return \%now;
+}
+
+# What is recorded in the meters of the key and of the quotas that count the same calls, totals, periods, slots and minutes,
+# each different one once. A slot ends with what is a key's alone.
+sub halves {
+    return split /\n/, value(q{
+        SELECT DISTINCT regexp_replace(regexp_replace(meter::text, ' turn=.*', ''), '(slot=[0-9/]*)/[0-9]+', '\1', 'g')
+        FROM (SELECT meter FROM keypool.key_meters JOIN keypool.provider_keys ON id = key_id WHERE provider_id = 'shared'
+              UNION ALL SELECT meter FROM keypool.quota_meters JOIN keypool.quotas ON id = quota_id WHERE provider_id = 'shared') meters});
 }
 
 # Starts a load of several clients; every call that is acknowledged is logged on their side.
@@ -64,7 +77,7 @@ sub acknowledged {
 }
 
 # One crash under load: every load's calls are counted on both sides.
-my (@lost, @invented, @torn, $total);
+my (@lost, @invented, @torn, @apart, $total);
 for my $round (1 .. $rounds) {
     my $before = recorded();
     my @running = map { start_load($round, $_, $clients / @loads, '-T', 60) } @loads;
@@ -76,6 +89,8 @@ for my $round (1 .. $rounds) {
     my %said = map { $_->{name} => acknowledged($_) } @running;
     $node->start;
     my $after = recorded();
+    my @halves = halves();
+    push @apart, map { "round $round: $_" } @halves if @halves != 1 || $halves[0] !~ / total_requests=$after->{shared}[0] .* slot=/;
     for my $load (@loads) {
         my ($calls, $spent) = map { $after->{$load}[$_] - $before->{$load}[$_] } 0, 1;
         note "round $round, $load: $said{$load} acknowledged, $calls recorded";
@@ -89,6 +104,7 @@ cmp_ok($total, '>', 1000, 'the server is killed under load');
 is("@lost", '', 'every acknowledged call is recorded after a crash');
 is("@invented", '', 'nothing is recorded beyond what was acknowledged or in flight');
 is("@torn", '', 'calls and tokens agree after a crash');
+is("@apart", '', 'and so do a key and the quotas that its calls draw on');
 is(value(q{SELECT string_agg(key_label, ' ') FROM keypool_list_keys() k WHERE key_label <> 'cooled' AND total_requests <>
            (SELECT sum(request_count) FROM keypool_usage(k.id))}),
     '', 'the minutes add up to the totals after crashes');
@@ -151,7 +167,7 @@ is(value(q{SELECT set_config('keypool.test_now', (now() + interval '61 seconds')
     }
 }
 
-# An orderly restart loses nothing, reservations neither; and reserving writes no log: the first grant after a checkpoint
+# An orderly restart loses nothing, reservations neither; and reserving writes no log: the first selection after a checkpoint
 # may (with checksums, as for any hint), those after it do not.
 my $explain = 'EXPLAIN (ANALYZE, WAL, COSTS OFF, TIMING OFF, SUMMARY OFF)';
 my $kept = add_key('kept', ', max_rpm => 5');

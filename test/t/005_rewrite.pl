@@ -36,17 +36,17 @@ my $next  = q{SELECT key_label, key_value FROM keypool_select('pool')};
 # every session finds the key, wherever it is now.
 my $requests = 0;
 for my $statement (
-    'VACUUM FULL keypool.key_state',
+    'VACUUM FULL keypool.key_meters',
     'VACUUM FULL keypool.provider_keys',
-    'CLUSTER keypool.key_state USING key_state_pkey',
+    'CLUSTER keypool.key_meters USING key_meters_pkey',
     'CLUSTER keypool.provider_keys USING provider_keys_order',
-    'REINDEX TABLE keypool.key_state',
+    'REINDEX TABLE keypool.key_meters',
     'REINDEX TABLE keypool.provider_keys',
-    'REINDEX TABLE CONCURRENTLY keypool.key_state',
+    'REINDEX TABLE CONCURRENTLY keypool.key_meters',
     'REINDEX TABLE CONCURRENTLY keypool.provider_keys',
-    'VACUUM (FREEZE) keypool.key_state',
-    'ALTER TABLE keypool.key_state SET UNLOGGED',
-    'ALTER TABLE keypool.key_state SET LOGGED',
+    'VACUUM (FREEZE) keypool.key_meters',
+    'ALTER TABLE keypool.key_meters SET UNLOGGED',
+    'ALTER TABLE keypool.key_meters SET LOGGED',
 ) {
     for my $writer ($open, $other) {
         value(q{SELECT keypool_add_key('filler', 'filler', 'sk-filler')});
@@ -55,28 +55,28 @@ for my $statement (
         value(q{DELETE FROM keypool.provider_keys WHERE provider_id = 'filler'});
         is($writer->failure($statement), '', $statement . ($writer == $open ? ' in the same session' : ''));
         my $during = $open->ask($look);
-        $open->ask("SELECT keypool_record('$key', 3, $lease)");
+        $open->ask("SELECT keypool_record('$key', 3, '$lease')");
         ++$requests;
         my @expected = (join('|', $requests, 3 * $requests - 3 + 50, 1, $requests - 1, 3 * $requests - 3),
             join('|', $requests, 3 * $requests, 0, $requests, 3 * $requests));
         is_deeply([ $during, $other->ask($look) ], \@expected, '... keeps what is reserved and recorded');
-        my $granted = $other->ask(q{SELECT key_value, lease FROM keypool_select('pool')});
-        like($granted, qr/^sk-key\|\d+$/, '... and the next call finds its key');
-        $other->ask("SELECT keypool_release('$key', " . ($granted =~ s/.*\|//r) . ')');
+        my $served = $other->ask(q{SELECT key_value, lease FROM keypool_select('pool')});
+        like($served, qr/^sk-key\|[\w-]{45}$/, '... and the next call finds its key');
+        $other->ask("SELECT keypool_release('$key', '" . ($served =~ s/.*\|//r) . "')");
     }
 }
 
 # All of them under load.
 append_to_file($node->basedir . '/load.sql', qq{
     SELECT key_id, lease FROM keypool_select('pool', 10) \\gset
-    SELECT keypool_record(':key_id', 3, :lease);
+    SELECT keypool_record(':key_id', 3, ':lease');
 });
 my $load = IPC::Run::start([ load_command($node, '-c', 4, '-T', rounds(2, 60), '-f', $node->basedir . '/load.sql') ],
     '>', \my $output, '2>', \my $errors);
 my $rewrites = 0;
 while ($load->pumpable) {
-    value($_) for 'VACUUM FULL keypool.key_state', 'CLUSTER keypool.provider_keys USING provider_keys_order',
-      'REINDEX TABLE keypool.key_state', 'VACUUM FULL keypool.provider_keys',
+    value($_) for 'VACUUM FULL keypool.key_meters', 'CLUSTER keypool.provider_keys USING provider_keys_order',
+      'REINDEX TABLE keypool.key_meters', 'VACUUM FULL keypool.provider_keys',
       q{BEGIN; SELECT keypool_add_key('pool', 'busy', 'sk-busy', priority => -1); TRUNCATE keypool.provider_keys; ROLLBACK},
       'REINDEX TABLE CONCURRENTLY keypool.provider_keys';
     ++$rewrites;
@@ -91,7 +91,7 @@ is($open->ask($look), join('|', $requests, 3 * $requests, 0, $requests, 3 * $req
 
 # TRUNCATE, undone and done.
 is($open->ask(qq{BEGIN; SELECT status FROM keypool_try_select('pool'); TRUNCATE keypool.provider_keys; SELECT status FROM keypool_try_select('pool');
-    SELECT count(*) FROM keypool.key_state; ROLLBACK}), "ok\nno_key\n0", 'TRUNCATE takes the states along, and its own session sees it');
+    SELECT count(*) FROM keypool.key_meters; ROLLBACK}), "ok\nno_key\n0", 'TRUNCATE takes the meters along, and its own session sees it');
 is($open->ask($next), 'key|sk-key', 'after its rollback its own session goes on');
 is($other->ask($next), 'key|sk-key', 'and so do others');
 is($other->ask($look), join('|', $requests + 3, 3 * $requests, 3, $requests, 3 * $requests), 'with what was reserved meanwhile too');
@@ -99,14 +99,14 @@ value('TRUNCATE keypool.provider_keys');
 is($_->ask(q{SELECT status FROM keypool_try_select('pool')}), 'no_key', 'after TRUNCATE a session that had the pool in mind has none')
   for $open, $other;
 like($open->failure("SELECT keypool_record('$key', 3)"), qr/^ERROR:  KP404: /, 'nothing is recorded for a key that is gone');
-is(value('SELECT count(*) FROM keypool.key_state'), 0, 'and no state is left');
+is(value('SELECT count(*) FROM keypool.key_meters'), 0, 'and no meter is left');
 $key = fill();
 is($open->ask($next), 'key|sk-key', 'keys that are added after TRUNCATE are seen');
 is($open->ask($look), '1|0|1|0|0', 'and start afresh');
 
-# States alone, which only an administrator can remove: the keys are not used until keypool_heal.
-value('TRUNCATE keypool.key_state');
-like($open->failure(q{SELECT FROM keypool_try_select('pool')}), qr/^WARNING: .*has no state.*^HINT: .*keypool_heal/ms, 'a key without a state is warned of');
+# Meters alone, which only an administrator can remove: the keys are not used until keypool_heal.
+value('TRUNCATE keypool.key_meters');
+like($open->failure(q{SELECT FROM keypool_try_select('pool')}), qr/^WARNING: .*has no meter.*^HINT: .*keypool_heal/ms, 'a key without a meter is warned of');
 is($other->ask(q{SELECT status FROM keypool_try_select('pool')}), 'no_key', 'and not used');
 value('SELECT keypool_heal()');
 is($_->ask($next), 'key|sk-key', 'keypool_heal gives it one') for $open, $other;
@@ -117,7 +117,7 @@ append_to_file($file, "pool\tcopied\tsk-copied\t-1\npool\tcopied too\tsk-copied-
 value("COPY keypool.provider_keys (provider_id, key_label, key_value, priority) FROM '$file'");
 like($open->ask($next), qr/^copied/, 'keys that COPY brings are seen');
 is(value(q{SELECT bool_and(key_value LIKE 'enc:v1:%') FROM keypool.provider_keys}), 't', 'and sealed');
-is(value(q{SELECT count(*) FROM keypool.key_state}), 4, 'and have a state');
+is(value(q{SELECT count(*) FROM keypool.key_meters}), 4, 'and have a meter');
 append_to_file("$file.more", "pool\tmore\tsk-more\t-1\npool\tmore too\tsk-more-too\t-1\n");
 $open->ask(q{BEGIN}); $open->ask("COPY keypool.provider_keys (provider_id, key_label, key_value, priority) FROM '$file.more'");
 is($open->ask(q{SELECT count(*) FROM keypool_list_keys('pool'); ROLLBACK; SELECT count(*) FROM keypool_list_keys('pool')}), "6\n4",
@@ -150,7 +150,7 @@ cmp_ok(scans_of('SELECT'), '>', $scans + 1, 'a change does not');
 SKIP: {
     skip 'pg_repack is not installed', 2 unless value(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_repack'});
     value('CREATE EXTENSION pg_repack; CREATE TABLE plain (id integer PRIMARY KEY)');
-    my $where = q{SELECT pg_relation_filenode('keypool.provider_keys'), pg_relation_filenode('keypool.key_state'),
+    my $where = q{SELECT pg_relation_filenode('keypool.provider_keys'), pg_relation_filenode('keypool.key_meters'),
         pg_relation_filenode('keypool.wakeups'), pg_relation_filenode('keypool.grants')};
     my ($before, $plain) = (value($where), value(q{SELECT pg_relation_filenode('plain')}));
     $node->run_log([ 'pg_repack', '-h', $node->host, '-p', $node->port, '-d', 'postgres', '--exclude-extension', 'keypool' ]);
@@ -169,7 +169,7 @@ for my $writer ($open, $other) {
     is($open->ask(q{SELECT status FROM keypool_try_select('pool')}), 'no_key', 'a session that had the old pool in mind has none in the new extension');
     $key = fill();
     is($_->ask($next), 'key|sk-key', 'and works with the new one') for $open, $other;
-    is($open->ask("SELECT keypool_record('$key', 5); $look"), "\n2|5|1|1|5", 'and records there');
+    is($open->ask("SELECT keypool_record('$key', 5); $look"), "t\n2|5|1|1|5", 'and records there');
 }
 
 $_->close for $open, $other;

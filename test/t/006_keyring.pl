@@ -172,7 +172,9 @@ for my $statement (
     q{UPDATE keypool.provider_keys SET key_value = 'sk-marker-failing', provider_id = 'another'},
     q{SELECT keypool_add_key('ways', 'failing', 'sk-marker-failing', max_rpm => -1)},
     q{SELECT keypool_add_key('ways', 'failing', 'sk-marker-' || repeat('x', 9000))},
-    q{SELECT keypool_record(id, -1) FROM keypool_list_keys('ways')},
+    q{SELECT keypool_set_secret(id, 'Bearer sk-marker-failing') FROM keypool_list_keys('ways')},
+    q{SELECT keypool_add_key('ways', 'failing', 'sk-marker-failing', settings => '{"max_rpm": -1}')},
+    q{SELECT keypool_release(id, 'no lease') FROM keypool_list_keys('ways')},
 ) {
     my $said = $open->failure($statement);
     like($said, qr/^ERROR:  \w{5}: /, "refused: $statement");

@@ -19,8 +19,9 @@ $node->safe_psql('postgres', q{
     SELECT keypool_grant('app', 'app'), keypool_grant('app_one', 'app', 'one'),
       keypool_grant('monitor', 'monitor'), keypool_grant('monitor_one', 'monitor', 'one'),
       keypool_grant('operator', 'operator'), keypool_grant('operator_one', 'operator', 'one');
-    INSERT INTO keypool.provider_keys (id, provider_id, key_value) VALUES
-      ('00000000-0000-8000-8000-000000000001', 'one', 'sk-one'), ('00000000-0000-8000-8000-000000000002', 'two', 'sk-two');
+    INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value) VALUES
+      ('00000000-0000-8000-8000-000000000001', 'one', 'label', 'sk-one'), ('00000000-0000-8000-8000-000000000002', 'two', 'label', 'sk-two');
+    INSERT INTO keypool.quotas (provider_id, name) VALUES ('one', 'quota'), ('two', 'quota');
 });
 
 my @roles = qw(nobody app app_one member member_noinherit monitor monitor_one operator operator_one plain postgres);
@@ -37,13 +38,24 @@ my @calls = (
     [ q{SELECT 1 FROM keypool_select('%P')}, $use_one, $use_two ],
     [ q{SELECT 1 FROM keypool_try_select('%P')}, $use_one, $use_two ],
     [ q{SELECT 1 FROM keypool_peek('%P')}, "$use_one monitor monitor_one", "$use_two monitor" ],
+    [ q{SELECT 1 FROM keypool_select_many('%P', 2)}, $use_one, $use_two ],
+    [ q{SELECT 1 FROM keypool_explain_select('%P')}, "$use_one monitor monitor_one", "$use_two monitor" ],
     [ q{SELECT keypool_record(%K, 1)}, $use_one, $use_two ],
-    [ q{SELECT keypool_release(%K, (SELECT %L))}, $use_one, $use_two ],
+    [ q{SELECT keypool_record_many(ARRAY[%K]::uuid[], ARRAY[1])}, $use_one, $use_two ],
+    [ q{SELECT keypool_release(%K, (SELECT '%L'))}, $use_one, $use_two ],
     [ q{SELECT keypool_mark_429(%K, 0)}, $use_one, $use_two ],
     [ q{SELECT 1 FROM keypool_usage(%K)}, $look_one, $look_two ],
     [ q{SELECT 1 FROM keypool_list_keys('%P')}, $look_one, $look_two ],
+    [ q{SELECT 1 FROM keypool_list_quotas('%P')}, $look_one, $look_two ],
+    [ q{SELECT keypool_key('%P', 'label')}, $look_one, $look_two ],
     [ q{SELECT keypool_clear_cooldown(%K)}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_clear_cooldown('%P', 'quota')}, $operate_one, $operate_two ],
     [ q{SELECT keypool_add_key('%P', 'new', 'sk-new')}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_update_key(%K, '{"max_rpm": 5}')}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_set_secret(%K, 'sk-new')}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_set_quota('%P', 'new', '{"max_rpm": 5}')}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_delete_quota('%P', 'quota')}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_set_provider('%P', '{"default_tokens": 5}')}, $operate_one, $operate_two ],
     [ q{SELECT keypool_toggle_key(%K, true)}, $operate_one, $operate_two ],
     [ q{SELECT keypool_delete_key(%K)}, $operate_one, $operate_two ],
 );
@@ -57,15 +69,24 @@ my @others = (
     [ q{SELECT keypool_revoke('nobody', 'app')},      'postgres' ],
     [ 'TABLE keypool.keyring',                        'monitor operator postgres' ],
     [ 'TABLE keypool.provider_keys',                  'postgres' ],
+    [ 'TABLE keypool.quotas',                         'postgres' ],
+    [ 'TABLE keypool.providers',                      'postgres' ],
+    [ 'TABLE keypool.key_meters',                     'postgres' ],
+    [ 'TABLE keypool.quota_meters',                   'postgres' ],
     [ 'TABLE keypool.key_state',                      'postgres' ],
     [ 'TABLE keypool.grants',                         'postgres' ],
     [ q{INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('one', 'sk')}, 'postgres' ],
     [ 'UPDATE keypool.provider_keys SET priority = 1', 'postgres' ],
     [ 'DELETE FROM keypool.provider_keys',            'postgres' ],
     [ 'TRUNCATE keypool.provider_keys',               'postgres' ],
-    [ 'DELETE FROM keypool.key_state',                'postgres' ],
+    [ q{INSERT INTO keypool.quotas (provider_id, name) VALUES ('one', 'other')}, 'postgres' ],
+    [ 'DELETE FROM keypool.quotas',                   'postgres' ],
+    [ q{INSERT INTO keypool.providers (provider_id) VALUES ('one')}, 'postgres' ],
+    [ 'DELETE FROM keypool.key_meters',               'postgres' ],
+    [ 'DELETE FROM keypool.quota_meters',             'postgres' ],
+    [ q{INSERT INTO keypool.key_state VALUES ('00000000-0000-8000-8000-000000000001', '1')}, 'postgres' ],
     [ 'DELETE FROM keypool.grants',                   'postgres' ],
-    [ q{SELECT '1'::keypool.state},                   'monitor monitor_one operator operator_one plain postgres' ],
+    [ q{SELECT '2'::keypool.meter},                   'monitor monitor_one operator operator_one plain postgres' ],
 );
 
 # Tries a statement as a role in a transaction that is rolled back: 'ok', or the SQLSTATE.
@@ -107,6 +128,9 @@ check(@$_) for @others;
 sub listed { my ($role) = @_; return $node->safe_psql('postgres', "SET ROLE $role; SELECT string_agg(provider_id, ' ' ORDER BY 1) FROM keypool.keys"); }
 is(listed('monitor'), 'one two', 'a monitor of all sees all');
 is(listed('monitor_one'), 'one', 'a monitor of one provider sees that one');
+sub listed_quotas { my ($role) = @_; return $node->safe_psql('postgres', "SET ROLE $role; SELECT string_agg(provider_id, ' ' ORDER BY 1) FROM keypool_list_quotas()"); }
+is(listed_quotas('monitor'), 'one two', 'and the quotas of all');
+is(listed_quotas('monitor_one'), 'one', 'or of that one');
 is(listed('plain'), '', 'a role with EXECUTE but without a grant of keypool sees nothing');
 
 # Rights end, and change, at once, also in a session that has the answer cached.
@@ -154,7 +178,11 @@ like(failure_of($node, q{SET ROLE intruder; INSERT INTO keypool.provider_keys (p
 for my $trap (
     [ 'after_key_change',    'AFTER TRUNCATE',  'STATEMENT', 'TRUNCATE lair.own' ],
     [ 'before_key_change',   'BEFORE INSERT',   'ROW',       'INSERT INTO lair.own VALUES (1,2,3,4,5,6,7,8,9,10,11)' ],
-    [ 'before_state_change', 'BEFORE INSERT',   'ROW',       'INSERT INTO lair.own VALUES (1)' ],
+    [ 'before_quota_change', 'BEFORE INSERT',   'ROW',       'INSERT INTO lair.own VALUES (1)' ],
+    [ 'after_quota_change',  'AFTER TRUNCATE',  'STATEMENT', 'TRUNCATE lair.own' ],
+    [ 'before_provider_change', 'BEFORE INSERT', 'ROW',      'INSERT INTO lair.own VALUES (1)' ],
+    [ 'after_provider_change', 'AFTER TRUNCATE', 'STATEMENT', 'TRUNCATE lair.own' ],
+    [ 'before_meter_change', 'BEFORE INSERT',   'ROW',       'INSERT INTO lair.own VALUES (1)' ],
     [ 'before_grant_change', 'BEFORE INSERT',   'ROW',       'INSERT INTO lair.own VALUES (1)' ],
     [ 'tell_sessions',       'AFTER INSERT',    'STATEMENT', 'INSERT INTO lair.own VALUES (1)' ],
 ) {
@@ -165,7 +193,12 @@ for my $trap (
         "$function works on no other table");
     $node->safe_psql('postgres', 'DROP TABLE lair.own');
 }
-cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM keypool.key_state'), '>', 0, 'and the states are still there');
+like(failure_of($node, q{SET ROLE intruder; CREATE VIEW lair.own AS SELECT 1 AS a, 2 AS b; CREATE TRIGGER t INSTEAD OF INSERT ON lair.own FOR EACH ROW
+    EXECUTE FUNCTION keypool.insert_key_state(); INSERT INTO lair.own VALUES (1, 2)}), qr/39P01: keypool\.insert_key_state must be called by the trigger/,
+    'insert_key_state works on no other view');
+$node->safe_psql('postgres', 'DROP VIEW lair.own');
+is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM keypool.key_meters) > 0, (SELECT count(*) FROM keypool.quota_meters) > 0'), 't|t',
+    'and the meters are still there');
 $node->safe_psql('postgres', q{DROP OWNED BY intruder; DROP ROLE intruder; DELETE FROM keypool.provider_keys WHERE key_label = 'old'});
 
 # A temporary table with the name of a type changes nothing, nor does a function of one of keypool's names.
@@ -190,8 +223,8 @@ $node->safe_psql('postgres', q{
     RESET ROLE;
     SELECT keypool_revoke('late', 'app', 'one');
 });
-is($node->safe_psql('postgres', q{SELECT string_agg(role || ' ' || has_function_privilege(role, function, 'EXECUTE'), ', ' ORDER BY function, role)
-    FROM unnest(ARRAY['friend', 'late']) role, unnest(ARRAY['keypool_peek(text, bigint)', 'keypool_select(text, bigint)']) function}),
+is($node->safe_psql('postgres', q{SELECT string_agg(role || ' ' || has_function_privilege(role, function::regproc, 'EXECUTE'), ', ' ORDER BY function, role)
+    FROM unnest(ARRAY['friend', 'late']) role, unnest(ARRAY['keypool_peek', 'keypool_select']) function}),
     'friend true, late true, friend false, late false', 'what a role lost is lost to those it granted it to, and only that');
 $node->safe_psql('postgres', q{SELECT keypool_revoke('late', 'monitor', 'two'); DROP ROLE friend});
 

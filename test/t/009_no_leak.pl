@@ -60,6 +60,9 @@ my @sessions = (
         q{SELECT * FROM keypool_select('p', 5)}, q{SELECT * FROM keypool_list_keys()}, q{SELECT * FROM keypool_heal()}),
     drive(q{INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('p', 'sk-marker-insert')}),
     drive(q{UPDATE keypool.provider_keys SET key_value = 'sk-marker-update' WHERE key_label = 'simple'}),
+    drive(q{SELECT keypool_set_secret(keypool_key('p', 'simple'), 'sk-marker-set')},
+        q{SELECT * FROM keypool_select_many('p', 2, 5, 'm')}, q{SELECT * FROM keypool_explain_select('p')}),
+    drive(q{SELECT keypool_add_key('p', 'settings', 'sk-marker-settings', settings => '{"account": "org", "attributes": {"region": "eu"}}')}),
     drive(q{PREPARE add AS SELECT keypool_add_key('p', 'prepared', $1)}, q{EXECUTE add('sk-marker-execute')}),
     drive(q{DO $$ BEGIN PERFORM keypool_add_key('p', 'do', 'sk-marker-do'); END $$}),
     drive(q{CREATE FUNCTION add_one(secret text) RETURNS uuid LANGUAGE plpgsql AS 'BEGIN RETURN keypool_add_key(''p'', ''plpgsql'', secret); END'},
@@ -70,6 +73,10 @@ my @sessions = (
 drive(
     q{SELECT keypool_add_key('p', 'a', 'sk-marker-negative', max_rpm => -1)},
     q{SELECT keypool_add_key('', 'a', 'sk-marker-provider')},
+    q{SELECT keypool_add_key('p', 'a', 'sk-marker-unknown', settings => '{"max_rmp": 1}')},
+    q{SELECT keypool_add_key('p', 'a', 'sk-marker-json', settings => '[1')},
+    q{SELECT keypool_set_secret('00000000-0000-8000-8000-00000000ffff', 'sk-marker-nobody')},
+    q{SELECT keypool_set_secret(keypool_key('p', 'simple'), 'Bearer sk-marker-bearer')},
     q{SELECT keypool_add_key('p', 'a', repeat('sk-marker-long', 1000))},
     q{SELECT keypool_add_key('p', 'a', 'enc:sk-marker-claims')},
     q{SELECT keypool_add_key('p', 'a', '-----BEGIN PGP MESSAGE-----sk-marker-pgp')},
@@ -128,6 +135,7 @@ connection = psycopg2.connect(host=os.environ["PGHOST"], port=os.environ["PGPORT
 connection.autocommit = True
 cursor = connection.cursor()
 cursor.execute("SELECT keypool_add_key(%s, %s, %s)", ("p", "python", "sk-marker-python"))
+cursor.execute("SELECT keypool_set_secret(keypool_key(%s, %s), %s)", ("p", "python", "sk-marker-reset"))
 try:
     cursor.execute("SELECT keypool_add_key(%s, %s, %s, max_rpm => %s)", ("p", "python", "sk-marker-python", -1))
 except psycopg2.Error as error:

@@ -32,6 +32,13 @@ my $traps = q{
 my $everything = q{
     SELECT keypool_add_key('p', 'a', 'sk-a') AS id \gset
     SELECT key_value FROM keypool_select('p');
+    SELECT keypool_set_quota('p', 'q', '{"max_rpm": 1000, "models": ["m*"]}'), keypool_set_provider('p', '{"default_tokens": 5}');
+    SELECT keypool_update_key(:'id', '{"account": "org/a", "models": ["m1"]}'), keypool_set_secret(:'id', 'sk-c'), keypool_key('p', 'a');
+    SELECT pg_catalog.array_agg(key_id) AS ids, pg_catalog.array_agg(lease) AS leases FROM keypool_select_many('p', 2, 7, 'm1') \gset
+    SELECT keypool_record_many(:'ids', NULL, :'leases'), keypool_mark_429(:'id', 0, scope => 'quota:q', model => 'm1'), keypool_clear_cooldown('p', NULL);
+    SELECT status FROM keypool_explain_select('p', except_keys => :'ids');
+    SELECT name FROM keypool_list_quotas();
+    SELECT keypool_delete_quota('p', 'q'), keypool_update_key(:'id', '{"models": null}');
     SELECT keypool_record(:'id', 1), keypool_toggle_key(:'id', false, 1);
     SET keypool.test_now = '2099-01-01';
     SELECT key_value FROM keypool_select('p');
@@ -41,7 +48,9 @@ my $everything = q{
     SELECT keypool_grant('mallory', 'app', 'p'), keypool_revoke('mallory', 'app', 'p');
     SELECT keypool_delete_key(:'id');
     INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('p', 'sk-b');
-    TRUNCATE keypool.provider_keys;
+    INSERT INTO keypool.quotas (provider_id, name, account, models) VALUES ('p', 'r', 'org', '{m*}');
+    INSERT INTO keypool.key_state SELECT id, '1' FROM keypool.provider_keys;
+    TRUNCATE keypool.provider_keys, keypool.quotas, keypool.providers;
 };
 
 for my $when ('before', 'after') {
@@ -68,7 +77,7 @@ my $squatted = fresh_database('squatted');
 $node->safe_psql($squatted, 'CREATE SCHEMA keypool');
 like(failure_of($node, 'CREATE EXTENSION keypool CASCADE', $squatted), qr/42P06: schema "keypool" already exists/,
     'CREATE EXTENSION refuses a schema keypool that is there already');
-$node->safe_psql($squatted, q{DROP SCHEMA keypool; CREATE FUNCTION public.keypool_select(provider text, tokens bigint DEFAULT 0) RETURNS int LANGUAGE sql AS 'SELECT 1'});
+$node->safe_psql($squatted, q{DROP SCHEMA keypool; CREATE FUNCTION public.keypool_select(text, bigint, text, bigint, bigint, uuid[], bigint) RETURNS int LANGUAGE sql AS 'SELECT 1'});
 like(failure_of($node, 'CREATE EXTENSION keypool CASCADE', $squatted), qr/42723: function "keypool_select" already exists/,
     'and a function of that name');
 

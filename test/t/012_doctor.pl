@@ -104,18 +104,40 @@ chmod 0600, keyring_of($node);
 is(said('keyring') . said('secrets open'), 'okok', 'mended, all is well again');
 
 # The tables: triggers as a restore with --disable-triggers leaves them, and rights that were given past keypool.
-$node->safe_psql('postgres', 'ALTER TABLE keypool.provider_keys ENABLE TRIGGER after_key_change');
-like(said('triggers'), qr/ENABLE ALWAYS TRIGGER$/, 'a trigger that replication would skip is told');
-$node->safe_psql('postgres', 'ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER after_key_change; GRANT SELECT ON keypool.key_state TO pg_monitor');
-like(said('tables closed'), qr/revoke them, and use keypool_grant/, 'a right on a table is told');
-$node->safe_psql('postgres', 'REVOKE SELECT ON keypool.key_state FROM pg_monitor');
+for my $trigger ([ 'provider_keys', 'after_key_change' ], [ 'quotas', 'after_quota_change' ], [ 'quota_meters', 'before_meter_insert' ]) {
+    my ($table, $name) = @$trigger;
+    $node->safe_psql('postgres', "ALTER TABLE keypool.$table ENABLE TRIGGER $name");
+    like(said('triggers'), qr/ENABLE ALWAYS TRIGGER$/, "a trigger of $table that replication would skip is told");
+    $node->safe_psql('postgres', "ALTER TABLE keypool.$table ENABLE ALWAYS TRIGGER $name");
+}
+for my $table (qw(provider_keys quotas providers key_meters quota_meters key_state)) {
+    $node->safe_psql('postgres', "GRANT SELECT ON keypool.$table TO pg_monitor");
+    like(said('tables closed'), qr/revoke them, and use keypool_grant/, "a right on $table is told");
+    $node->safe_psql('postgres', "REVOKE SELECT ON keypool.$table FROM pg_monitor");
+}
 is(said('triggers') . said('tables closed'), 'okok', 'undone, all is well again');
 
-# A key without a state, as replication leaves it where triggers do not fire for it.
-$node->safe_psql('postgres', q{DELETE FROM keypool.key_state WHERE key_id = (SELECT min(id::text)::uuid FROM keypool.provider_keys)});
-is(said('states'), 'keys that have no state and are not used: 1; run SELECT * FROM keypool_heal()', 'a key without a state is told');
+# A key and a quota without a meter, as replication leaves it where triggers do not fire for it.
+$node->safe_psql('postgres', q{INSERT INTO keypool.quotas (provider_id, name) VALUES ('p', 'q'); DELETE FROM keypool.quota_meters;
+    DELETE FROM keypool.key_meters WHERE key_id = (SELECT min(id::text)::uuid FROM keypool.provider_keys)});
+is(said('meters'), 'keys and quotas that have no meter and are not used: 2; run SELECT * FROM keypool_heal()', 'a key and a quota without a meter are told');
 $node->safe_psql('postgres', 'SELECT keypool_heal()');
-is(said('states'), 'ok', 'healed, all is well again');
+is(said('meters'), 'ok', 'healed, all is well again');
+
+# A key that is about to expire.
+$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET expires_at = now() + interval '8 days'});
+is(said('expiry'), 'ok', 'a key that expires in eight days is not told');
+$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET expires_at = now() + interval '6 days'});
+like(said('expiry'), qr/^keys that have expired or will within 7 days: 2; /, 'one that expires in six days is');
+$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET expires_at = NULL});
+
+# A clock that was wrong once, until the key is used again.
+my $key = $node->safe_psql('postgres', q{SELECT min(id::text) FROM keypool.provider_keys});
+$node->safe_psql('postgres', "SET keypool.test_now = '2090-01-01'; SELECT keypool_record('$key')");
+like(said('clock'), qr/^counters that are more than 10 minutes ahead of the server's clock, .*: 2; /, 'a clock that was wrong is told, by key and quota');
+$node->safe_psql('postgres', "SELECT keypool_record('$key')");
+is(said('clock'), 'ok', 'what was counted then is moved to now by the next use');
+$node->safe_psql('postgres', q{DELETE FROM keypool.quotas});
 
 # TCP without TLS, where it leaves the machine.
 for my $listening ([ '127.0.0.1', 'ok' ], [ 'localhost , 127.0.0.2', 'ok' ], [ '0.0.0.0', 'told' ], [ '127.0.0.1, 0.0.0.0', 'told' ], [ '*', 'told' ]) {

@@ -23,7 +23,7 @@ sub on_primary { my ($sql) = @_; return $primary->safe_psql('postgres', $sql); }
 
 # What is recorded of every key, and its configuration.
 my $recorded = q{
-    SELECT to_jsonb(k) - 'window_requests' - 'window_tokens' - 'open_reservations' FROM keypool_list_keys() k ORDER BY id;
+    SELECT to_jsonb(k) - 'window_requests' - 'window_tokens' - 'open_reservations' - 'in_flight' FROM keypool_list_keys() k ORDER BY id;
     SELECT u.* FROM keypool_list_keys() k, keypool_usage(k.id) u ORDER BY key_id, window_minute;};
 
 # The calls and tokens that are recorded of a key.
@@ -128,8 +128,8 @@ sub fail_over {
         # The seconds that are recorded, without what may be left of reservations.
         my $seconds = on_primary(qq{
             SELECT sum(split_part(field, '/', 2)::bigint), sum(split_part(field, '/', 3)::bigint)
-            FROM keypool_list_keys('$name$number') k JOIN keypool.key_state ON key_id = k.id, regexp_split_to_table(state::text, ' ') field
-            WHERE field LIKE 'second=%'});
+            FROM keypool_list_keys('$name$number') k JOIN keypool.key_meters ON key_id = k.id, regexp_split_to_table(meter::text, ' ') field
+            WHERE field LIKE 'slot=%'});
         my $minutes = on_primary("SELECT sum(request_count), sum(token_count) FROM keypool_list_keys('$name$number') k, keypool_usage(k.id)");
         push @window, "$line: seconds $seconds, minutes $minutes" if $seconds ne "$calls|$spent" || $minutes ne "$calls|$spent";
     }
@@ -138,7 +138,7 @@ sub fail_over {
     push @cooling, $what if on_primary(qq{
         SELECT s.status, k.cooldown_until = '$key{until}', k.last_429_at IS NOT NULL
         FROM keypool_try_select('cooling$number') s, keypool_list_keys('cooling$number') k}) ne 'cooling|t|t';
-    on_primary("SELECT keypool_record('$key{handed}', 19, $key{lease})");
+    on_primary("SELECT keypool_record('$key{handed}', 19, '$key{lease}')");
     push @handed, $what if on_primary("SELECT window_requests, window_tokens, total_requests, total_tokens FROM keypool_list_keys('handed$number')") ne '1|19|1|19';
 
     # The load goes on where it was.
@@ -165,7 +165,7 @@ is("@invented", '', 'nothing is recorded beyond what was acknowledged or in flig
 is("@torn", '', 'calls and tokens agree after a failover');
 is("@window", '', 'the seconds of the window and the minutes add up to the totals after a failover');
 is("@full", '', 'a full key is full on the new primary');
-is("@part", '', 'a key that has room grants as many as it has room for');
+is("@part", '', 'a key that has room serves as many as it has room for');
 is("@cooling", '', 'a cooldown holds on the new primary');
 is("@handed", '', 'a lease that the old primary gave is settled on the new one');
 is("@after", '', 'the load goes on on the new primary, and is recorded exactly');

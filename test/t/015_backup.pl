@@ -21,7 +21,8 @@ sub value { my ($sql, $of) = @_; return ($of // $node)->safe_psql('postgres', $s
 
 sub add_pool {
     my ($of, $keys) = @_;
-    value("CREATE EXTENSION amcheck; SELECT count(keypool_add_key('pool', i::text, 'sk-marker-' || i)) FROM generate_series(1, $keys) i", $of);
+    value("CREATE EXTENSION amcheck; SELECT count(keypool_add_key('pool', i::text, 'sk-marker-' || i)) FROM generate_series(1, $keys) i;
+           SELECT keypool_set_quota('pool', 'all', '{\"max_rpm\": 1000000000}')", $of);
     return;
 }
 
@@ -31,14 +32,16 @@ my $load   = "SELECT key_id, lease FROM keypool_select('pool', 500) \\gset\nSELE
 
 sub total { my ($of) = @_; return value(q{SELECT sum(total_requests) FROM keypool_list_keys('pool')}, $of); }
 
-# The keys of the pool in which calls, tokens and minutes do not agree.
+# The keys of the pool in which calls, tokens and minutes do not agree, and quotas that do not agree with their keys.
 sub torn {
     my ($of) = @_;
     return value(qq{
         SELECT string_agg(key_label, ' ') FROM keypool_list_keys('pool') k,
             LATERAL (SELECT coalesce(sum(request_count), 0) AS calls, coalesce(sum(token_count), 0) AS tokens FROM keypool_usage(k.id)) u
         WHERE total_tokens <> $tokens * total_requests OR u.calls <> total_requests OR u.tokens <> total_tokens
-           OR window_requests - open_reservations > total_requests}, $of);
+           OR window_requests - open_reservations > total_requests
+        UNION ALL SELECT 'quota' FROM keypool_list_quotas('pool') q
+        WHERE (q.total_requests, q.total_tokens) <> (SELECT sum(total_requests), sum(total_tokens) FROM keypool_list_keys('pool'))}, $of) =~ s/\s+/ /gr;
 }
 
 # What amcheck finds in keypool's tables and indexes, after what it has looked at.
@@ -46,17 +49,19 @@ sub damage {
     my ($of) = @_;
     return value(q{
         SELECT count(bt_index_check(indexrelid, heapallindexed => true)) FROM pg_index
-        WHERE indrelid IN ('keypool.provider_keys'::regclass, 'keypool.key_state'::regclass, 'keypool.grants'::regclass);
-        SELECT t, v.* FROM unnest('{keypool.provider_keys, keypool.key_state, keypool.grants}'::regclass[]) t,
+        WHERE indrelid = ANY ('{keypool.provider_keys, keypool.key_meters, keypool.quotas, keypool.quota_meters, keypool.grants}'::regclass[]);
+        SELECT t, v.* FROM unnest('{keypool.provider_keys, keypool.key_meters, keypool.quotas, keypool.quota_meters, keypool.grants}'::regclass[]) t,
             verify_heapam(t, check_toast => true) v}, $of);
 }
-my $undamaged = '5';
+my $undamaged = '8';
 
 # All that is configured and recorded; not what is reserved.
 my $everything = q{
     SELECT * FROM keypool.provider_keys ORDER BY id;
     SELECT * FROM keypool.grants ORDER BY role::text, rights, provider_id;
-    SELECT key_id, regexp_replace(state::text, ' last_grant=.*', '') FROM keypool.key_state ORDER BY key_id;};
+    SELECT * FROM keypool.quotas ORDER BY id;
+    SELECT quota_id, regexp_replace(meter::text, ' turn=.*', '') FROM keypool.quota_meters ORDER BY quota_id;
+    SELECT key_id, regexp_replace(meter::text, ' turn=.*', '') FROM keypool.key_meters ORDER BY key_id;};
 
 #
 # A base backup under load. It is slowed down, so that pages change while it copies them.
@@ -119,7 +124,7 @@ value(q{SELECT keypool_toggle_key(id, false) FROM keypool_list_keys('pool') WHER
 value(q{SELECT keypool_add_key('pool', 'late', 'sk-marker-late'); UPDATE keypool.provider_keys SET max_rpm = 7});
 value(q{SELECT keypool_revoke('gateway', 'app', 'pool'); SELECT keypool_grant('gateway', 'monitor')});
 write_keyring(keyring_of($node), new_master_key('next'), split /\n/, slurp_file(keyring_of($node)));
-value('SELECT keypool_heal(); VACUUM FULL keypool.key_state; TRUNCATE keypool.provider_keys');
+value('SELECT keypool_heal(); VACUUM FULL keypool.key_meters; TRUNCATE keypool.provider_keys');
 my $last = value('SELECT pg_walfile_name(pg_switch_wal())');
 $node->poll_query_until('postgres', "SELECT last_archived_wal >= '$last' FROM pg_stat_archiver") or die;
 

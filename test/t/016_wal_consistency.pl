@@ -27,26 +27,27 @@ sub new_standby {
 # Every key's row on both sides. Where the halves of a row are is taken from the header that defines them.
 #
 on_primary('CREATE EXTENSION pageinspect');
-my $header = slurp_file('src/core/key_state.h');
-my ($recorded, $reserved) = $header =~ /sizeof\(RecordedUsage\) == (\d+) && sizeof\(ReservedUsage\) == (\d+)/ or die;
-my $before_state = 24 + 16;                              # the row's header, and the key's id
-my $half = $before_state + 8 + $recorded;                # where the reserved half begins
-my $row_size = $half + $reserved;
+my $header = slurp_file('src/core/quota/meter.h');
+my ($recorded, $reserved, $meter) =
+  $header =~ /sizeof\(RecordedMeter\) == (\d+) && sizeof\(ReservedMeter\) == (\d+) && sizeof\(Meter\) == (\d+)/ or die;
+my $before_meter = 24 + 16;                              # the row's header, and the id of the key or quota
+my $half = $before_meter + 8 + $recorded;                # where the reserved half begins
+my $row_size = $before_meter + $meter;
 
-# The rows on the pages of keypool.key_state as (block, line) => bytes.
+# The rows on the pages of a table as (block, line) => bytes.
 sub rows_of {
-    my ($of) = @_;
+    my ($of, $table) = @_;
     my %row;
-    my @pages = split /\n/, $of->safe_psql('postgres', q{
-        SELECT encode(get_raw_page('keypool.key_state', block::int), 'hex')
-        FROM generate_series(0, pg_relation_size('keypool.key_state') / 8192 - 1) block});
+    my @pages = split /\n/, $of->safe_psql('postgres', qq{
+        SELECT encode(get_raw_page('$table', block::int), 'hex')
+        FROM generate_series(0, pg_relation_size('$table') / 8192 - 1) block});
     for my $block (0 .. $#pages) {
         my $page = pack 'H*', $pages[$block];
         my $lower = unpack 'x12 S', $page;
         for my $line (1 .. ($lower - 24) / 4) {
             my $item = unpack 'x' . (20 + 4 * $line) . 'L', $page;
             my ($offset, $flags, $length) = ($item & 0x7fff, ($item >> 15) & 3, $item >> 17);
-            $row{"$block,$line"} = substr $page, $offset, $length if $flags == 1;
+            $row{"$table,$block,$line"} = substr $page, $offset, $length if $flags == 1;
         }
     }
     return \%row;
@@ -56,22 +57,27 @@ sub rows_of {
 # reserved halves do.
 sub compare_rows {
     $primary->wait_for_catchup($standby, 'replay');
-    my ($here, $there) = map { rows_of($_) } $primary, $standby;
+    my ($here, $there) = map { my $of = $_; +{ map { %{ rows_of($of, "keypool.$_") } } 'key_meters', 'quota_meters' } } $primary, $standby;
     my @different = grep { length($here->{$_} // '') != $row_size || length($there->{$_} // '') != $row_size } keys %{ { %$here, %$there } };
-    push @different, grep { substr($here->{$_}, 24, $half - 24) ne substr($there->{$_}, 24, $half - 24) } keys %$here unless @different;
-    my $reserved_differ = @different ? 0 : grep { substr($here->{$_}, $half) ne substr($there->{$_}, $half) } keys %$here;
+    # What is kept for later, behind the reserved half, is the same, too.
+    my $without = sub { my ($row) = @_; substr($row, $half, $reserved) = ''; return substr $row, 24; };
+    push @different, grep { $without->($here->{$_}) ne $without->($there->{$_}) } keys %$here unless @different;
+    my $reserved_differ = @different ? 0 : grep { substr($here->{$_}, $half, $reserved) ne substr($there->{$_}, $half, $reserved) } keys %$here;
     return (scalar(keys %$here), \@different, $reserved_differ);
 }
 
 new_standby();
 my $keys = 60;
-on_primary("SELECT count(keypool_add_key('pool', i::text, 'sk-' || i)) FROM generate_series(1, $keys) i");
+on_primary("SELECT count(keypool_add_key('pool', i::text, 'sk-' || i, settings => jsonb_build_object('account', 'org/' || i % 5))) FROM generate_series(1, $keys) i");
+on_primary(q{SELECT count(keypool_set_quota('pool', 'org ' || i, jsonb_build_object('account', 'org/' || i, 'max_tpm', 1000000000))) FROM generate_series(0, 4) i});
+on_primary(q{SELECT keypool_set_quota('pool', 'day', '{"max_rph": 1000000000, "max_rpd": 1000000000}'), keypool_set_quota('pool', 'flight', '{"max_in_flight": 1000}')});
 my $select = "SELECT key_id, lease FROM keypool_select('pool', 500) \\gset\n";
 my @scripts = (
     "$select SELECT keypool_record(:key_id, 11, :lease);",
     "$select SELECT keypool_record(:key_id, 13);",
     "$select SELECT keypool_release(:key_id, :lease);",
-    "$select SELECT keypool_mark_429(:key_id, 1, :lease);\nSELECT keypool_clear_cooldown(:key_id);",
+    "$select SELECT keypool_mark_429(:key_id, 1, :lease, 'key');\nSELECT keypool_clear_cooldown(:key_id);",
+    "$select SELECT keypool_mark_429(:key_id, 1, :lease);\nSELECT keypool_clear_cooldown('pool', NULL);",
     "SELECT keypool_add_key('replaced', 'a', 'sk-' || gen_random_uuid()) AS key_id \\gset\nSELECT keypool_record(:key_id, 1);\nSELECT keypool_delete_key(:key_id);",
 );
 my ($calls, @different, @failed, $rows, $reserved_differ) = (0);
@@ -89,8 +95,8 @@ for my $round (1 .. rounds(2, 20)) {
 }
 is("@failed", '', 'no call fails under load');
 cmp_ok($calls, '>', 1000, 'and there are many');
-cmp_ok($rows, '>=', $keys, 'every key has a row on the standby');
-is("@different", '', 'what is recorded of a key is on the standby byte by byte');
+cmp_ok($rows, '>=', $keys + 7, 'every key and every quota has a row on the standby');
+is("@different", '', 'what is recorded of a key or a quota is on the standby byte by byte');
 cmp_ok($reserved_differ, '>', 0, 'what is reserved is not');
 $standby->stop;
 
@@ -98,7 +104,8 @@ $standby->stop;
 # PostgreSQL's own check of every page after each change. PostgreSQL changes rows without WAL, too: hint bits, and the number
 # of the command in the transaction. For the WAL of its own tables the check leaves them out, for that of an extension it
 # does not. So the rows are read, which sets the hints, and a checkpoint follows, which makes the first change write the
-# page as a whole; from there on only what changed is written, and replayed, and checked.
+# page as a whole; from there on only what changed is written, and replayed, and checked. How often a key was answered 429 is
+# counted by a hint, too: so each 429 comes as a first change.
 #
 sub replays {
     my ($sql) = @_;
@@ -113,7 +120,7 @@ sub replays {
     die 'the standby does not catch up';
 }
 
-on_primary('TRUNCATE keypool.provider_keys');
+on_primary('TRUNCATE keypool.provider_keys, keypool.quotas');
 $primary->append_conf('postgresql.conf', "wal_consistency_checking = 'all'");
 $primary->restart;
 new_standby();
@@ -121,21 +128,28 @@ new_standby();
 my $added = replays(q{SELECT keypool_add_key('checked', 'a', 'sk-a'), keypool_add_key('checked', 'b', 'sk-b')});
 ok($added, 'keypool_add_key is replayed without an inconsistent page');
 my ($key, $other) = map { on_primary("SELECT id FROM keypool_list_keys() WHERE key_label = '$_'") } 'a', 'b';
-my $settle = 'SELECT count(*) FROM keypool_list_keys(); CHECKPOINT';
+my $settle = 'SELECT count(*) FROM keypool_list_keys(); SELECT count(*) FROM keypool_list_quotas(); CHECKPOINT';
 my @steps = (
     [ 'keypool_record', "SELECT keypool_record('$key', i) FROM generate_series(1, 300) i" ],
     [ 'keypool_record of a neighbour', "SELECT keypool_record('$other', i) FROM generate_series(1, 300) i" ],
-    [ 'keypool_mark_429', "SELECT keypool_mark_429('$key', i) FROM generate_series(1, 10) i" ],
+    [ 'keypool_mark_429', "$settle; SELECT keypool_mark_429('$key', 1)" ],
     [ 'keypool_clear_cooldown', "SELECT keypool_clear_cooldown('$key')" ],
     [ 'keypool_toggle_key', "SELECT keypool_toggle_key('$key', false); SELECT keypool_toggle_key('$key', true)" ],
-    [ 'a change of limits', 'UPDATE keypool.provider_keys SET max_rpm = 1000' ],
+    [ 'a change of limits', 'UPDATE keypool.provider_keys SET max_rpm = 1000000' ],
     [ 'keypool_record after that', "SELECT keypool_record('$key', 1)" ],
+    [ 'keypool_set_quota', q{SELECT count(keypool_set_quota('checked', 'quota ' || i, '{"max_rpm": 1000000}')) FROM generate_series(1, 3) i} ],
+    [ 'keypool_record under three quotas', "$settle; SELECT keypool_record('$key', i) FROM generate_series(1, 300) i" ],
+    [ 'keypool_mark_429 of a quota', "$settle; SELECT keypool_mark_429('$key', 1, scope => 'quota:quota 2')" ],
+    [ 'keypool_clear_cooldown of quotas', "SELECT keypool_clear_cooldown('checked', NULL)" ],
+    [ 'a quota that counts by hours', q{SELECT keypool_set_quota('checked', 'quota 1', '{"max_rpm": null, "max_rph": 1000000}')} ],
+    [ 'keypool_record after that, too', "SELECT keypool_record('$key', i) FROM generate_series(1, 300) i" ],
+    [ 'keypool_delete_quota', q{SELECT count(keypool_delete_quota('checked', 'quota ' || i)) FROM generate_series(1, 3) i} ],
     [ 'keypool_heal', 'SELECT keypool_heal()' ],
     [ 'keypool_grant', q{CREATE ROLE gateway; SELECT keypool_grant('gateway', 'app')} ],
     [ 'keypool_delete_key', "SELECT keypool_delete_key('$other')" ],
     [ 'VACUUM', 'VACUUM' ],
     [ 'keypool_record after a VACUUM', "$settle; SELECT keypool_record('$key', i) FROM generate_series(1, 300) i" ],
-    [ 'VACUUM FULL', 'VACUUM FULL keypool.key_state; VACUUM FULL keypool.provider_keys' ],
+    [ 'VACUUM FULL', 'VACUUM FULL keypool.key_meters; VACUUM FULL keypool.quota_meters; VACUUM FULL keypool.provider_keys' ],
     [ 'keypool_record after a VACUUM FULL', "$settle; SELECT keypool_record('$key', i) FROM generate_series(1, 300) i" ],
 );
 write_keyring(keyring_of($primary), new_master_key('next'), split /\n/, slurp_file(keyring_of($primary)));    # something to heal
@@ -150,9 +164,9 @@ for my $step (@steps) {
 
 # The same once more with a selection in between, and it is found.
 ok(replays("$settle; SELECT keypool_record('$key', 1); SELECT FROM keypool_select('checked')"), 'a selection writes nothing that could be checked');
-my $file = on_primary(q{SELECT pg_relation_filenode('keypool.key_state')});
+my $file = on_primary(q{SELECT pg_relation_filenode('keypool.key_meters')});
 ok(!replays("SELECT keypool_record('$key', 1)"), 'but the next change of its page finds it');
-like(slurp_file($standby->logfile), qr{FATAL:  inconsistent page found, rel \d+/\d+/$file, forknum 0, blkno 0\n}, 'in the state of the key');
+like(slurp_file($standby->logfile), qr{FATAL:  inconsistent page found, rel \d+/\d+/$file, forknum 0, blkno 0\n}, 'in the meter of the key');
 
 $standby->stop('fast', fail_ok => 1);    # it has stopped by itself
 $primary->stop;

@@ -81,8 +81,8 @@ is($open->ask($select), 'first|sk-changed|ok', 'until the publisher changes it')
 
 published("SELECT keypool_delete_key('$first')");
 arrived();
-is(subscribed(q{SELECT string_agg(key_label, ' ' ORDER BY key_label), (SELECT count(*) FROM keypool.key_state) FROM keypool.provider_keys}),
-    'again long|2', 'a key that is deleted goes, with its state');
+is(subscribed(q{SELECT string_agg(key_label, ' ' ORDER BY key_label), (SELECT count(*) FROM keypool.key_meters) FROM keypool.provider_keys}),
+    'again long|2', 'a key that is deleted goes, with its meter');
 is($open->ask(q{SELECT status FROM keypool_try_select('pool')}), 'no_key', 'also from a session that was open');
 
 # A new master key: the publisher seals under it, the subscriber does not have it yet.
@@ -112,24 +112,24 @@ my %published = map { $_ => 1 } split /\n/, published($configuration);
 my @different = grep { !delete $published{$_} } split /\n/, subscribed($configuration);
 push @different, keys %published;
 is("@different", '', 'and all keys are the same in the end');
-my $stateless = 'SELECT count(*) FROM keypool.provider_keys k FULL JOIN keypool.key_state s ON s.key_id = k.id WHERE k.id IS NULL OR s.key_id IS NULL';
-is(subscribed($stateless), '0', 'each with a state, and no state without a key');
+my $meterless = 'SELECT count(*) FROM keypool.provider_keys k FULL JOIN keypool.key_meters m ON m.key_id = k.id WHERE k.id IS NULL OR m.key_id IS NULL';
+is(subscribed($meterless), '0', 'each with a meter, and no meter without a key');
 
 published('TRUNCATE keypool.provider_keys');
 arrived();
-is(subscribed('SELECT (SELECT count(*) FROM keypool.provider_keys), (SELECT count(*) FROM keypool.key_state)'), '0|0', 'TRUNCATE arrives, and takes the states along');
+is(subscribed('SELECT (SELECT count(*) FROM keypool.provider_keys), (SELECT count(*) FROM keypool.key_meters)'), '0|0', 'TRUNCATE arrives, and takes the meters along');
 is($open->ask(q{SELECT status FROM keypool_try_select('long')}), 'no_key', 'also from a session that was open');
 $open->close;
 
 #
-# Every table. The state of a key is copied once; its changes are not among those that are replicated.
+# Every table. The meter of a key is copied once; its changes are not among those that are replicated.
 #
 $_->safe_psql('postgres', 'CREATE DATABASE every') for $publisher, $subscriber;
 $_->safe_psql('every', 'CREATE EXTENSION keypool CASCADE') for $publisher, $subscriber;
 my $key = published(q{SELECT keypool_add_key('pool', 'copied', 'sk-copied')}, 'every');
 published("SELECT keypool_record('$key', 10) FROM generate_series(1, 5)", 'every');
 subscribe('every', 'ALL TABLES', 'every');
-is(subscribed($totals, 'every'), 'copied|5|50', 'a state that is published arrives with the first copy');
+is(subscribed($totals, 'every'), 'copied|5|50', 'a meter that is published arrives with the first copy');
 published("SELECT keypool_record('$key', 10); SELECT keypool_mark_429('$key', 3600)", 'every');
 my $added = published(q{SELECT keypool_add_key('pool', 'late', 'sk-late', 1)}, 'every');
 published("SELECT keypool_record('$added', 1)", 'every');
@@ -138,13 +138,13 @@ is(subscribed($totals, 'every'), "copied|5|50\nlate|0|0", 'but what is recorded 
 is(subscribed($select, 'every'), 'copied|sk-copied|ok', 'and a cooldown does not');
 published("SELECT keypool_delete_key('$key')", 'every');
 arrived('every');
-is(subscribed('SELECT (SELECT count(*) FROM keypool.provider_keys), (SELECT count(*) FROM keypool.key_state)', 'every'), '1|1', 'a key that is deleted goes');
+is(subscribed('SELECT (SELECT count(*) FROM keypool.provider_keys), (SELECT count(*) FROM keypool.key_meters)', 'every'), '1|1', 'a key that is deleted goes');
 published('TRUNCATE keypool.provider_keys', 'every');
 arrived('every');
-is(subscribed('SELECT (SELECT count(*) FROM keypool.provider_keys), (SELECT count(*) FROM keypool.key_state)', 'every'), '0|0', 'and TRUNCATE does its work');
+is(subscribed('SELECT (SELECT count(*) FROM keypool.provider_keys), (SELECT count(*) FROM keypool.key_meters)', 'every'), '0|0', 'and TRUNCATE does its work');
 
 #
-# In binary, too: a state that comes with a key that is added is sent and read.
+# In binary, too: a meter that comes with a key that is added is sent and read.
 #
 $_->safe_psql('postgres', 'CREATE DATABASE binaries') for $publisher, $subscriber;
 $_->safe_psql('binaries', 'CREATE EXTENSION keypool CASCADE') for $publisher, $subscriber;
@@ -152,16 +152,16 @@ $key = published(q{SELECT keypool_add_key('pool', 'copied', 'sk-copied')}, 'bina
 published("SELECT keypool_record('$key', 10)", 'binaries');
 subscribe('binaries', 'ALL TABLES', 'binaries', ' WITH (binary = true)');
 published(q{SELECT keypool_add_key('pool', 'late', 'sk-late', 1)}, 'binaries');
-published('CREATE TEMP TABLE kept AS TABLE keypool.key_state; DELETE FROM keypool.key_state; INSERT INTO keypool.key_state TABLE kept', 'binaries');
+published('CREATE TEMP TABLE kept AS TABLE keypool.key_meters; DELETE FROM keypool.key_meters; INSERT INTO keypool.key_meters TABLE kept', 'binaries');
 arrived('binaries');
-is(subscribed($totals, 'binaries'), "copied|1|10\nlate|0|0", 'keys and states arrive in binary');
+is(subscribed($totals, 'binaries'), "copied|1|10\nlate|0|0", 'keys and meters arrive in binary');
 is(subscribed($select, 'binaries'), 'copied|sk-copied|ok', 'and serve');
-my $states = File::Spec->rel2abs($publisher->basedir . '/states');
-published("COPY keypool.key_state TO '$states' (FORMAT binary)", 'binaries');
-published("DELETE FROM keypool.key_state; COPY keypool.key_state FROM '$states' (FORMAT binary)", 'binaries');
-is(published($totals, 'binaries'), "copied|1|10\nlate|0|0", 'a binary COPY of states is read again');
-append_to_file("$states.bad", "PGCOPY\n\xff\r\n\0" . pack('NNnNa16Na1n', 0, 0, 2, 16, 'x' x 16, 1, '2', 0xffff));
-like(failure_of($publisher, "COPY keypool.key_state FROM '$states.bad' (FORMAT binary)", 'binaries'), qr/^ERROR:  22P03: /m, 'one that is no state is refused');
+my $meters = File::Spec->rel2abs($publisher->basedir . '/meters');
+published("COPY keypool.key_meters TO '$meters' (FORMAT binary)", 'binaries');
+published("DELETE FROM keypool.key_meters; COPY keypool.key_meters FROM '$meters' (FORMAT binary)", 'binaries');
+is(published($totals, 'binaries'), "copied|1|10\nlate|0|0", 'a binary COPY of meters is read again');
+append_to_file("$meters.bad", "PGCOPY\n\xff\r\n\0" . pack('NNnNa16Na1n', 0, 0, 2, 16, 'x' x 16, 1, '3', 0xffff));
+like(failure_of($publisher, "COPY keypool.key_meters FROM '$meters.bad' (FORMAT binary)", 'binaries'), qr/^ERROR:  22P03: /m, 'one that is no meter is refused');
 subscribed('DROP SUBSCRIPTION binaries', 'binaries');
 
 #

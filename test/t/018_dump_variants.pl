@@ -20,13 +20,18 @@ $node->safe_psql('postgres', q{
     CREATE ROLE reader LOGIN IN ROLE pg_read_all_data;
     SELECT keypool_grant('gateway', 'app', 'pool'); SELECT keypool_grant('watcher', 'monitor'); SELECT keypool_grant('ops', 'operator');
     SELECT count(keypool_add_key('pool', 'key ' || i, 'sk-marker-' || i, max_rpm => 3)) FROM generate_series(1, 5) i;
-    SELECT keypool_record(key_id, 10, lease) FROM generate_series(1, 6) i, keypool_select('pool', i * 0);
+    SELECT keypool_set_quota('pool', 'all', '{"max_rpm": 100, "models": ["*"], "max_tpd": 1000000}'), keypool_set_quota('pool', 'flight', '{"max_in_flight": 50}');
+    SELECT keypool_set_provider('pool', '{"default_tokens": 2}');
+    SELECT keypool_record(key_id, 10, lease) FROM generate_series(1, 6) i, keypool_select('pool', i * 0, 'm');
     SELECT count(*) FROM generate_series(1, 2) i, keypool_select('pool', i * 0);
 });
 
 my $everything = q{
     SELECT * FROM keypool.provider_keys ORDER BY id;
-    SELECT key_id, state FROM keypool.key_state ORDER BY key_id;
+    SELECT key_id, meter FROM keypool.key_meters ORDER BY key_id;
+    SELECT * FROM keypool.quotas ORDER BY id;
+    SELECT quota_id, meter FROM keypool.quota_meters ORDER BY quota_id;
+    SELECT * FROM keypool.providers;
     SELECT * FROM keypool.grants ORDER BY role::text, rights;};
 my $before = $node->safe_psql('postgres', $everything);
 
@@ -41,7 +46,7 @@ sub dump_of { my ($name, @options) = @_; system_or_bail('pg_dump', @to, @options
 # The schema alone
 #
 my $schema = dump_of('schema', '--schema-only');
-unlike(slurp_file($schema), qr/enc:|^COPY|^INSERT/m, 'a dump of the schema holds no key, no state and no grant');
+unlike(slurp_file($schema), qr/enc:|^COPY|^INSERT/m, 'a dump of the schema holds no key, no quota, no meter and no grant');
 restore(database('schema_only'), $schema);
 is($node->safe_psql('schema_only', $everything), '', 'restored, there is none');
 my $as_gateway = q{SET ROLE gateway; SELECT key_value FROM keypool_select('pool')};
@@ -81,7 +86,7 @@ $node->safe_psql('postgres', q{SELECT keypool_delete_key(id) FROM keypool_list_k
 restore('postgres', $clean);
 is($node->safe_psql('postgres', $everything), $dumped, 'dumped with --clean and restored over itself, all is the same');
 is($open->ask(q{SELECT count(*) FILTER (WHERE status = 'ok') FROM generate_series(1, 20) i, keypool_try_select('pool', i * 0)}), '6',
-    'and a session that was open grants what is left') or diag($open->messages);
+    'and a session that was open serves what is left') or diag($open->messages);
 $open->close;
 
 #

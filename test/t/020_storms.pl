@@ -32,6 +32,7 @@ sub value {
 sub add_keys {
     my ($provider, $count) = @_;
     value("SELECT count(keypool_add_key('$provider', i::text, 'sk-' || i)) FROM generate_series(1, $count) i");
+    value("SELECT keypool_set_quota('$provider', 'all', '{\"max_rpd\": 1000000000}')");
     return;
 }
 
@@ -56,6 +57,7 @@ sub check_count {
       && $spent == $requests * $tokens;
     ok($sound, "$provider: every acknowledged record is there, whole, and none that nobody made")
       or diag("$requests requests, $spent tokens, " . encode_json($counted));
+    is(value("SELECT total_requests, total_tokens FROM keypool_list_quotas('$provider')"), "$requests|$spent", "$provider: and their quota has the same");
     is(value(q{SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'keypool' AND l.pid <> pg_backend_pid() AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.state <> 'idle')}),
         '0', "$provider: no lock is left");
@@ -109,9 +111,9 @@ unlike(slurp_file($node->logfile), qr/WARNING|PANIC|TRAP|leak/, 'no warning of a
     my $rounds = rounds(3, 20);
     value(q{INSERT INTO keypool.provider_keys (provider_id, key_label, key_value) SELECT 'changing', i, 'sk-' || i FROM generate_series(1, 300) i});
     my $recorded = value(q{SELECT count(keypool_record(id, 11)) FROM keypool_list_keys('changing')});
-    my @changes = ('SELECT * FROM keypool_heal()', 'VACUUM FULL keypool.key_state', 'VACUUM FULL keypool.provider_keys',
+    my @changes = ('SELECT * FROM keypool_heal()', 'VACUUM FULL keypool.key_meters', 'VACUUM FULL keypool.provider_keys',
         q{SELECT count(keypool_add_key('added', i::text, 'sk-' || gen_random_uuid())) FROM generate_series(1, 300) i},
-        'CLUSTER keypool.key_state USING key_state_pkey');
+        'CLUSTER keypool.key_meters USING key_meters_pkey');
     my $bad = 0;
     for my $round (1 .. $rounds) {
         # Another master key each time, so that heal has to seal everything anew.
@@ -125,7 +127,7 @@ unlike(slurp_file($node->logfile), qr/WARNING|PANIC|TRAP|leak/, 'no warning of a
         my $state = value(q{
             SELECT (SELECT count(*) FILTER (WHERE total_requests = 1 AND total_tokens = 11) FROM keypool_list_keys('changing')),
                    (SELECT count(*) FROM keypool_list_keys('added')) % 300,
-                   (SELECT count(*) FROM keypool.key_state) = (SELECT count(*) FROM keypool.provider_keys),
+                   (SELECT count(*) FROM keypool.key_meters) = (SELECT count(*) FROM keypool.provider_keys),
                    (SELECT string_agg(result, ' ') FROM keypool_doctor() WHERE "check" LIKE 'secrets%')});
         $bad++ unless is($state, '300|0|t|ok ok', "round $round: a change is done or undone as a whole, and every secret opens");
         value('SELECT keypool_heal()');

@@ -22,6 +22,7 @@ $node->safe_psql('postgres', q{
     GRANT ALL ON ALL TABLES IN SCHEMA keypool TO smith;
     GRANT EXECUTE ON ALL ROUTINES IN SCHEMA keypool TO smith;
     SELECT count(keypool_add_key('p' || i % 5, i::text, 'sk-' || i, i % 3, 100, 100000)) FROM generate_series(1, 40) i;
+    SELECT count(keypool_set_quota('p' || i % 5, i::text, '{"max_rpm": 1000}')) FROM generate_series(1, 10) i;
     SELECT count(keypool_record(id, 10)) FROM keypool_list_keys();
 });
 
@@ -42,9 +43,11 @@ my $log = slurp_file($node->logfile);
 my @signals = $log =~ /(terminated by signal \d+|TRAP: .*|PANIC: .*)/g;
 is("@signals", '', 'no statement crashes the server');
 cmp_ok($statements, '>', $seconds, 'many were tried');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM keypool.provider_keys k LEFT JOIN keypool.key_state s ON s.key_id = k.id WHERE s.key_id IS NULL}), '0',
-    'every key has a state');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM keypool.key_state s WHERE s.state::text::keypool.state::text <> s.state::text}), '0', 'and every state can be read');
+is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM keypool.provider_keys k LEFT JOIN keypool.key_meters m ON m.key_id = k.id WHERE m.key_id IS NULL)
+    + (SELECT count(*) FROM keypool.quotas q LEFT JOIN keypool.quota_meters m ON m.quota_id = q.id WHERE m.quota_id IS NULL)}), '0',
+    'every key and every quota has a meter');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT meter FROM keypool.key_meters UNION ALL SELECT meter FROM keypool.quota_meters) m
+    WHERE meter::text::keypool.meter::text <> meter::text}), '0', 'and every meter can be read');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, verify_heapam(c.oid)
     WHERE n.nspname = 'keypool' AND c.relkind = 'r'}), '0', 'the tables are sound');
 is($node->safe_psql('postgres', q{SELECT count(bt_index_check(c.oid, true)) > 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -17,7 +17,10 @@ $node->safe_psql('postgres', q{
     CREATE ROLE manager;
     ALTER SCHEMA keypool OWNER TO manager;
     ALTER TABLE keypool.provider_keys OWNER TO manager;
-    ALTER TABLE keypool.key_state OWNER TO manager;
+    ALTER TABLE keypool.key_meters OWNER TO manager;
+    ALTER TABLE keypool.quotas OWNER TO manager;
+    ALTER TABLE keypool.quota_meters OWNER TO manager;
+    ALTER TABLE keypool.providers OWNER TO manager;
     ALTER TABLE keypool.grants OWNER TO manager;
     ALTER TABLE keypool.wakeups OWNER TO manager;
     ALTER TABLE keypool.master_keys OWNER TO manager;

@@ -73,7 +73,7 @@ for (['a tested', 'second', 'off'], ['an untested', 'third', 'on']) {
         'a selection' => [ q{SELECT status FROM keypool_try_select('busy')}, 'ok', $calls ],
         'a peek' => [ q{SELECT status FROM keypool_peek('busy')}, 'ok', $calls ],
         # They find their key alone, and load the others only after so many calls between two changes.
-        'a record' => [ "SELECT keypool_record('$id', 1)", '', $calls / 16 ],
+        'a record' => [ "SELECT keypool_record('$id', 1)", 't', $calls / 16 ],
         'a 429' => [ "SELECT keypool_mark_429('$id', 1) > now()", 't', $calls / 16 ],
     );
     for my $name (sort keys %call) {
@@ -88,7 +88,7 @@ for (['a tested', 'second', 'off'], ['an untested', 'third', 'on']) {
         }
         my $changes = value(q{SELECT last_value FROM changes}) - $before;
         is($failed, 0, "$name is answered while keys change in $server server") or diag($session->messages);
-        # Of each key its configuration and its state; some keys more, which were added meanwhile.
+        # Of each key its configuration and its meter; some keys more, which were added meanwhile.
         cmp_ok($most, '<=', 2.1 * $keys, "... and reads no more than one load") or diag($most);
         cmp_ok($all, '<=', 2.1 * $keys * $loads + 2 * $calls, "... all of them together " . int($loads)) or diag($all);
         cmp_ok($changes, '>', 0, '... in between changes');

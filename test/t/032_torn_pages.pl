@@ -28,7 +28,7 @@ my @recorded = sort keys %tokens;
 
 sub files_of {
     my ($node) = @_;
-    return map { $node->data_dir . '/' . $node->safe_psql('postgres', "SELECT pg_relation_filepath('keypool.$_')") } 'key_state', 'wakeups';
+    return map { $node->data_dir . '/' . $node->safe_psql('postgres', "SELECT pg_relation_filepath('keypool.$_')") } 'key_meters', 'quota_meters', 'wakeups';
 }
 
 # Puts sectors of a file back to what they were, each with even odds; returns how many of these had changed.
@@ -105,7 +105,7 @@ for my $checksums (0, 1) {
     is("@torn", '', 'and calls, tokens and minutes agree');
     is($node->safe_psql('postgres', q{SELECT count(*) FROM keypool_list_keys() WHERE open_reservations NOT BETWEEN 0 AND 1000000
         OR window_requests < open_reservations}), 0, 'and no window is nonsense');
-    is($node->safe_psql('postgres', q{SELECT count(*) FROM unnest('{keypool.key_state, keypool.wakeups}'::regclass[]) t, verify_heapam(t)}),
+    is($node->safe_psql('postgres', q{SELECT count(*) FROM unnest('{keypool.key_meters, keypool.quota_meters, keypool.wakeups}'::regclass[]) t, verify_heapam(t)}),
         0, 'and amcheck finds nothing');
     is(end_load(begin_load($node, $script{leased}, '-c', 2, '-t', 50)), 100, 'and the load goes on');
     $node->stop;

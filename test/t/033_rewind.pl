@@ -26,7 +26,8 @@ my @scripts = (
 # All that is configured and recorded, not what is reserved.
 my $recorded = q{
     SELECT * FROM keypool.provider_keys ORDER BY id;
-    SELECT key_id, regexp_replace(state::text, ' last_grant=.*', '') FROM keypool.key_state ORDER BY key_id};
+    SELECT key_id, regexp_replace(meter::text, ' turn=.*', '') FROM keypool.key_meters ORDER BY key_id;
+    SELECT quota_id, regexp_replace(meter::text, ' turn=.*', '') FROM keypool.quota_meters ORDER BY quota_id};
 my $total = 'SELECT sum(total_requests) FROM keypool_list_keys()';
 
 sub begin_loads { my ($node, $seconds) = @_; return map { begin_load($node, $_, '-c', 2, '-T', $seconds) } @scripts; }

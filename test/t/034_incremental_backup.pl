@@ -22,12 +22,13 @@ my $reserving = "SELECT FROM keypool_select('pool', 500);\nSELECT FROM keypool_s
 my $total    = q{SELECT sum(total_requests) FROM keypool_list_keys('pool')};
 my $recorded = q{
     SELECT * FROM keypool.provider_keys ORDER BY id;
-    SELECT key_id, regexp_replace(state::text, ' last_grant=.*', '') FROM keypool.key_state ORDER BY key_id};
+    SELECT key_id, regexp_replace(meter::text, ' turn=.*', '') FROM keypool.key_meters ORDER BY key_id;
+    SELECT quota_id, regexp_replace(meter::text, ' turn=.*', '') FROM keypool.quota_meters ORDER BY quota_id};
 my $torn = qq{
     SELECT string_agg(key_label, ' ') FROM keypool_list_keys('pool') k,
         LATERAL (SELECT coalesce(sum(request_count), 0) AS calls, coalesce(sum(token_count), 0) AS tokens FROM keypool_usage(k.id)) u
     WHERE total_tokens <> $tokens * total_requests OR u.calls <> total_requests OR u.tokens <> total_tokens};
-my $damage = q{SELECT count(*) FROM unnest('{keypool.key_state, keypool.wakeups, keypool.provider_keys}'::regclass[]) t, verify_heapam(t)};
+my $damage = q{SELECT count(*) FROM unnest('{keypool.key_meters, keypool.quota_meters, keypool.wakeups, keypool.provider_keys}'::regclass[]) t, verify_heapam(t)};
 
 my ($backups, $calls, $torn_rows, $different) = (0, 0, 0, 0);
 for my $checksums (0, 1) {

@@ -51,6 +51,9 @@ struct Admission {
 // falls while nothing happens, so the moment is the latest of each limit's first.
 Admission Admit(const Meter &meter, const Limits &limits, const Ask &ask) noexcept;
 
+// Whether a block keeps this model out, and no other request: not one that holds for the whole meter.
+bool IsModelBlocked(const Meter &meter, uint32_t model_hash, TimeUs now) noexcept;
+
 // The smallest request in the same proportion that the meter refuses now, and when it would be admitted: a lower bound
 // for all that are as large in tokens, output and cost. What a session remembers of a meter that is full. A request
 // without counted tokens is as it is, or nothing at all. Admit has refused it.

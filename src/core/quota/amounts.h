@@ -37,6 +37,8 @@ enum class Counts : uint8_t {
 struct CountRule {
   Counts counts = Counts::kTokens;
   int32_t output_weight = 1;  // output tokens that are counted are counted so many times, 1 to kMaxOutputWeight
+
+  friend bool operator==(const CountRule &, const CountRule &) = default;
 };
 
 // The tokens of a request as a meter with this rule counts them; never negative, at most INT64_MAX. The amounts are

@@ -24,53 +24,85 @@ static_assert(kMaxTokens <= static_cast<int64_t>(Mask(kTokenBits)) &&
               kMaxCost <= static_cast<int64_t>(Mask(kCostBits)));
 static_assert(kTrackedSelections <= static_cast<int>(Mask(kSequenceBits)) && kMaxMeters <= kProbeBits);
 
-// Writes numbers of some bits each, and digits whenever there are six.
+// The bits of a lease, most significant first. The checksum is over the words as they are before it is put behind the
+// fields: what it takes of the last of them is zero then.
+constexpr int kWordBits = 64;
+constexpr int kFieldBits = kBitsPerDigit * static_cast<int>(kLeaseSize) - 2 * kChecksumBits;
+constexpr int kFieldWords = (kFieldBits + kWordBits - 1) / kWordBits;
+constexpr int kWords = kFieldWords + 1;
+
 class BitWriter {
  public:
-  explicit BitWriter(char *out) : at_(out) {}
-
   void Put(uint64_t value, int bits) {
-    assert(value <= Mask(bits) && count_ < kBitsPerDigit);
-    held_ = held_ << bits | value;
-    for (count_ += bits; count_ >= kBitsPerDigit;) {
-      count_ -= kBitsPerDigit;
-      *at_++ = kDigits[held_ >> count_ & Mask(kBitsPerDigit)];
+    assert(value <= Mask(bits));
+    free_ -= bits;
+    if (free_ >= 0) {
+      words_[at_] |= value << free_;
+      return;
     }
-    held_ &= Mask(count_);
+    words_[at_++] |= value >> -free_;
+    free_ += kWordBits;
+    words_[at_] = value << free_;
   }
 
+  const uint64_t (&words() const)[kWords] { return words_; }
+
  private:
-  char *at_;
-  uint64_t held_ = 0;
-  int count_ = 0;
+  uint64_t words_[kWords] = {};
+  int at_ = 0;
+  int free_ = kWordBits;
 };
 
-int DigitValue(char c) {
-  if (c >= 'A' && c <= 'Z') return c - 'A';
-  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-  if (c >= '0' && c <= '9') return c - '0' + 52;
-  return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
-// Reads what BitWriter wrote, from digits only.
 class BitReader {
  public:
-  explicit BitReader(std::string_view digits) : at_(digits.data()) {}
+  explicit BitReader(const uint64_t (&words)[kWords]) : words_(words) {}
 
   uint64_t Get(int bits) {
-    for (; count_ < bits; count_ += kBitsPerDigit)
-      held_ = held_ << kBitsPerDigit | static_cast<uint64_t>(DigitValue(*at_++));
-    count_ -= bits;
-    uint64_t value = held_ >> count_ & Mask(bits);
-    held_ &= Mask(count_);
-    return value;
+    int end = from_ % kWordBits + bits;
+    uint64_t word = words_[from_ / kWordBits];
+    uint64_t value = end <= kWordBits
+                         ? word >> (kWordBits - end)
+                         : word << (end - kWordBits) | words_[from_ / kWordBits + 1] >> (2 * kWordBits - end);
+    from_ += bits;
+    return value & Mask(bits);
   }
 
  private:
-  const char *at_;
-  uint64_t held_ = 0;
-  int count_ = 0;
+  const uint64_t (&words_)[kWords];
+  int from_ = 0;
 };
+
+void WriteDigits(const uint64_t (&words)[kWords], char (&out)[kLeaseSize]) {
+  constexpr int kDigitsAtOnce = 9;
+  static_assert(kLeaseSize % kDigitsAtOnce == 0);
+  BitReader reader(words);
+  for (char *at = out; at != out + kLeaseSize; at += kDigitsAtOnce) {
+    uint64_t bits = reader.Get(kDigitsAtOnce * kBitsPerDigit);
+#pragma GCC unroll 9
+    for (int i = 0; i < kDigitsAtOnce; ++i)
+      at[i] = kDigits[bits >> (kDigitsAtOnce - 1 - i) * kBitsPerDigit & Mask(kBitsPerDigit)];
+  }
+}
+
+struct DigitValues {
+  int8_t of[256];
+
+  constexpr DigitValues() : of() {
+    for (int8_t &value : of) value = -1;
+    for (int i = 0; i < 64; ++i) of[static_cast<unsigned char>(kDigits[i])] = static_cast<int8_t>(i);
+  }
+};
+constexpr DigitValues kValues;
+
+// False if it is no text of that many digits.
+bool ReadDigits(std::string_view text, BitWriter *bits) {
+  if (text.size() != kLeaseSize) return false;
+  int all = 0;
+  for (char c : text) all |= kValues.of[static_cast<unsigned char>(c)];
+  if (all < 0) return false;
+  for (char c : text) bits->Put(static_cast<uint64_t>(kValues.of[static_cast<unsigned char>(c)]), kBitsPerDigit);
+  return true;
+}
 
 // Over the fields, and over them and the key.
 struct Checksums {
@@ -78,24 +110,30 @@ struct Checksums {
   uint64_t key;
 };
 
-Checksums ChecksumsOf(const KeyId &key, const Lease &lease) {
+Checksums ChecksumsOf(const KeyId &key, const uint64_t (&words)[kWords]) {
+  uint64_t sum = 0;
+  for (int i = 0; i < kFieldWords; ++i) {
+    int beyond = (i + 1) * kWordBits - kFieldBits;
+    sum = MixBits(sum ^ (beyond > 0 ? words[i] & ~Mask(beyond) : words[i]));
+  }
+  return {sum >> (kWordBits - kChecksumBits), MixBits(sum ^ HashOfId(key)) >> (kWordBits - kChecksumBits)};
+}
+
+void WriteFields(const Lease &lease, BitWriter *writer) {
   const Reservation &reservation = lease.reservation;
-  uint64_t sum = MixBits(uint64_t{reservation.second} << 32 | reservation.sequence);
-  const Amounts &estimates = reservation.estimates;
-  for (int64_t amount : {estimates.tokens, estimates.output, estimates.cached, estimates.cost})
-    sum = MixBits(sum ^ static_cast<uint64_t>(amount));
-  for (uint16_t tag : lease.quota_tag) sum = MixBits(sum ^ tag);
-  sum = MixBits(sum ^ (uint64_t{lease.model_hash} << 8 | lease.probe_flags));
-  return {sum >> (64 - kChecksumBits), MixBits(sum ^ HashOfId(key)) >> (64 - kChecksumBits)};
+  writer->Put(kVersion, kVersionBits);
+  writer->Put(reservation.second, kSecondBits);
+  writer->Put(reservation.sequence, kSequenceBits);
+  writer->Put(static_cast<uint64_t>(reservation.estimates.tokens), kTokenBits);
+  writer->Put(static_cast<uint64_t>(reservation.estimates.output), kTokenBits);
+  writer->Put(static_cast<uint64_t>(reservation.estimates.cached), kTokenBits);
+  writer->Put(static_cast<uint64_t>(reservation.estimates.cost), kCostBits);
+  for (uint16_t tag : lease.quota_tag) writer->Put(tag, kTagBits);
+  writer->Put(lease.model_hash, kModelBits);
+  writer->Put(lease.probe_flags, kProbeBits);
 }
 
-bool IsLeaseText(std::string_view text) {
-  if (text.size() != kLeaseSize) return false;
-  for (char c : text)
-    if (DigitValue(c) < 0) return false;
-  return true;
-}
-
+// All but the version, which is read already.
 void ReadFields(BitReader *reader, Lease *lease) {
   Reservation &reservation = lease->reservation;
   reservation.second = static_cast<Second>(reader->Get(kSecondBits));
@@ -124,33 +162,25 @@ LeaseAge AgeOf(Second second, TimeUs now) {
 }  // namespace
 
 void EncodeLease(const KeyId &key, const Lease &lease, char (&out)[kLeaseSize]) noexcept {
-  const Reservation &reservation = lease.reservation;
-  assert(IsPossible(reservation.estimates) && reservation.sequence <= kTrackedSelections);
-  BitWriter writer(out);
-  writer.Put(kVersion, kVersionBits);
-  writer.Put(reservation.second, kSecondBits);
-  writer.Put(reservation.sequence, kSequenceBits);
-  writer.Put(static_cast<uint64_t>(reservation.estimates.tokens), kTokenBits);
-  writer.Put(static_cast<uint64_t>(reservation.estimates.output), kTokenBits);
-  writer.Put(static_cast<uint64_t>(reservation.estimates.cached), kTokenBits);
-  writer.Put(static_cast<uint64_t>(reservation.estimates.cost), kCostBits);
-  for (uint16_t tag : lease.quota_tag) writer.Put(tag, kTagBits);
-  writer.Put(lease.model_hash, kModelBits);
-  writer.Put(lease.probe_flags, kProbeBits);
-  Checksums sums = ChecksumsOf(key, lease);
+  assert(IsPossible(lease.reservation.estimates) && lease.reservation.sequence <= kTrackedSelections);
+  BitWriter writer;
+  WriteFields(lease, &writer);
+  Checksums sums = ChecksumsOf(key, writer.words());
   writer.Put(sums.text, kChecksumBits);
   writer.Put(sums.key, kChecksumBits);
+  WriteDigits(writer.words(), out);
 }
 
 Status DecodeLease(const KeyId &key, std::string_view text, TimeUs now, Lease *lease, LeaseAge *age) noexcept {
   *age = LeaseAge::kUnknown;
   *lease = {};
   Status no_lease = Failure(Code::kInvalidArgument, "lease is not one of this version of keypool");
-  if (!IsLeaseText(text)) return no_lease;
-  BitReader reader(text);
+  BitWriter bits;
+  if (!ReadDigits(text, &bits)) return no_lease;
+  BitReader reader(bits.words());
   if (reader.Get(kVersionBits) != kVersion) return no_lease;
   ReadFields(&reader, lease);
-  Checksums sums = ChecksumsOf(key, *lease);
+  Checksums sums = ChecksumsOf(key, bits.words());
   if (reader.Get(kChecksumBits) != sums.text || !IsPossible(lease->reservation.estimates)) return no_lease;
   if (reader.Get(kChecksumBits) != sums.key) return Failure(Code::kInvalidArgument, "lease belongs to another key");
   *age = AgeOf(lease->reservation.second, now);

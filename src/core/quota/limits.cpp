@@ -1,6 +1,7 @@
 // limits.cpp - what limits ask for, apart from any meter.
 #include "core/quota/limits.h"
 
+#include <algorithm>
 #include <cassert>
 
 namespace keypool {
@@ -65,8 +66,13 @@ bool HaveOneWidth(const Limits &limits) noexcept {
   return HasMinutes(limits) + HasHours(limits) + HasRollingDay(limits) <= 1;
 }
 
+// Most limits are far above any request: the first look is one comparison for all of them.
 bool CanEverServe(const Limits &limits, const Amounts &amounts, Limit *which) noexcept {
   int64_t counted = CountedTokens(amounts, limits.rule);
+  auto most = static_cast<uint64_t>(std::max(std::max(counted, amounts.output), std::max(amounts.cost, int64_t{1})));
+  bool all_above = true;
+  for (int64_t max : limits.max) all_above &= static_cast<uint64_t>(max) - 1 >= most - 1;  // none is above all
+  if (all_above) return true;
   for (int i = 0; i < kLimits; ++i) {
     *which = static_cast<Limit>(i);
     assert(limits.max[i] >= 0);

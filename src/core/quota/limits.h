@@ -40,6 +40,8 @@ struct Limits {
 
   int64_t of(Limit limit) const { return max[static_cast<int>(limit)]; }
   int64_t &of(Limit limit) { return max[static_cast<int>(limit)]; }
+
+  friend bool operator==(const Limits &, const Limits &) = default;
 };
 
 // Seconds that one slot of a meter's recorded ring stands for, as the limits need it: 1, 60 for hours, 1,440 for a

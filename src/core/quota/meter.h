@@ -136,7 +136,9 @@ struct ReservedMeter {
   int64_t turn;  // it only grows, and owes nothing to the clock
   TimeUs last_selected_at;
   uint32_t awaited;  // not 0: processes wait for the meter and must be told when it eases; not dumped
-  uint32_t unused;
+  // When a call was taken out of `open` that the ring did not know: for as long as a window is from then on, the ring
+  // may hold calls that `open` does not. Else each call of the ring is in `open`, too.
+  Second unmatched_at;
   int64_t selections;  // counters that only grow; a crash may lose the last of them
   int64_t releases;
   int64_t expiries;

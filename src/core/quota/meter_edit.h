@@ -29,9 +29,19 @@ inline constexpr uint16_t kMergeGap = 6;
 // One edit. The meter outlives it.
 class MeterEdit {
  public:
-  explicit MeterEdit(Meter *meter) noexcept : meter_(meter) { assert(meter->layout == kLayout); }
+  MeterEdit() = default;
+  explicit MeterEdit(Meter *meter) noexcept { Begin(meter, nullptr); }
   MeterEdit(const MeterEdit &) = delete;
   MeterEdit &operator=(const MeterEdit &) = delete;
+
+  // `copied_from`: the meter is a copy, which the server compares with that one to find what to log. Hints, which are
+  // not logged, are then changed in both.
+  void Begin(Meter *meter, Meter *copied_from) noexcept {
+    assert(meter->layout == kLayout);
+    meter_ = meter;
+    copied_from_ = copied_from;
+    count_ = 0;
+  }
 
   // As it is after the changes up to now.
   const Meter &meter() const { return *meter_; }
@@ -72,8 +82,10 @@ class MeterEdit {
   // Changes a hint, which the log does not get.
   template <typename Field>
   void SetHint(const Field &field, std::type_identity_t<Field> value) noexcept {
-    assert(OffsetOf(&field) >= offsetof(Meter, reserved));
+    size_t offset = OffsetOf(&field);
+    assert(offset >= offsetof(Meter, reserved));
     Store(field, value);
+    if (copied_from_ != nullptr) memcpy(reinterpret_cast<char *>(copied_from_) + offset, &value, sizeof(Field));
   }
 
   // What was changed, by offset, without overlaps; pieces less than kMergeGap apart are one. After more than
@@ -133,7 +145,8 @@ class MeterEdit {
     count_ = 1;
   }
 
-  Meter *meter_;
+  Meter *meter_ = nullptr;
+  Meter *copied_from_ = nullptr;
   int count_ = 0;
   ChangedBytes changes_[kMaxChanges];
 };

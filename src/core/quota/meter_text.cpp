@@ -69,6 +69,7 @@ void FormatReserved(FieldWriter *writer, const Meter &meter) {
   writer->Field("selections", NotNegative(reserved.selections));
   writer->Field("releases", NotNegative(reserved.releases));
   writer->Field("expiries", NotNegative(reserved.expiries));
+  if (reserved.unmatched_at != 0) writer->Field("unmatched_at", int64_t{reserved.unmatched_at});
   writer->Field("rate_limits", NotNegative(reserved.rate_limits));
   for (int i = 0; i < kRingSlots; ++i) {
     const ReservedSlot &slot = reserved.ring[i];
@@ -187,6 +188,7 @@ bool ParseReservedField(const NameAndValue &field, ReservedMeter *reserved) {
   if (name == "selections") return ParseNumber(value, &reserved->selections);
   if (name == "releases") return ParseNumber(value, &reserved->releases);
   if (name == "expiries") return ParseNumber(value, &reserved->expiries);
+  if (name == "unmatched_at") return ParseNumber(value, &reserved->unmatched_at);
   if (name == "rate_limits") return ParseNumber(value, &reserved->rate_limits);
   if (name == "reserved") return ParseReserved(value, reserved);
   if (name == "open") return ParseOpen(value, reserved);

@@ -30,6 +30,13 @@ inline bool BySecond(const Meter &meter) { return meter.recorded.ring_width == 1
 inline uint32_t OpenNumber(const Meter &meter, Second second) { return second / OpenSlotWidth(meter); }
 inline bool IsOpenSlot(const OpenSlot &slot, uint32_t number) { return slot.number == (number & kOpenNumberMask); }
 
+// Whether any call may be open: also one that is given up by now.
+inline bool MayHaveOpenCalls(const Meter &meter) {
+  uint64_t calls = 0;
+  for (const OpenSlot &slot : meter.reserved.open) calls |= slot.calls;
+  return calls != 0;
+}
+
 // When the calls of such a slot are given up.
 inline TimeUs OpenUntil(const Meter &meter, uint32_t number) {
   return StartOf(1) * (int64_t{number} + kOpenSlots) * OpenSlotWidth(meter);

@@ -33,16 +33,27 @@ void MoveHistory(RecordedMeter *recorded, Minute newest, Minute minute) {
   recorded->history = moved;
 }
 
-void MoveRecorded(Meter *meter, TimeUs now) {
+// The newest minute holds all of what the window does from now on (SurelyFitsWindow relies on it).
+void KeepMinuteAboveWindow(const Meter &meter, RecordedMeter *recorded, TimeUs now) {
+  const RecordedSlot &slot = meter.recorded.ring[RingIndex(SlotNumber(meter, SecondOf(now)))];
+  const Totals &totals = recorded->totals;
+  recorded->minute_requests =
+      std::max<int64_t>(std::min(recorded->minute_requests, totals.requests - slot.requests), 0);
+  recorded->minute_tokens = std::max<int64_t>(std::min(recorded->minute_tokens, totals.tokens - slot.tokens), 0);
+}
+
+// `own`: the meter's own clock, by which its window is.
+void MoveRecorded(Meter *meter, TimeUs own, TimeUs now) {
   RecordedMeter *recorded = &meter->recorded;
   TimeUs seen = NewestRecorded(*recorded);
   if (seen <= now) return;
-  MoveRecordedRing(meter, seen, now);
+  MoveRecordedRing(meter, own, now);
   MoveHistory(recorded, MinuteOf(seen), MinuteOf(now));
   // The newest minute began with what is now the newest time.
   TimeUs *newest = recorded->last_429_at == seen ? &recorded->last_429_at : &recorded->totals.last_used_at;
   recorded->totals.last_used_at = std::min(recorded->totals.last_used_at, now);
   recorded->last_429_at = std::min(recorded->last_429_at, now);
+  KeepMinuteAboveWindow(*meter, recorded, now);
   assert(*newest == now);
   (void)newest;
 }
@@ -72,12 +83,26 @@ void MoveOpen(Meter *meter, Second second, const OpenCalls &open) {
   slot.cost = static_cast<uint64_t>(std::min(open.cost, kMaxOpenCost));
 }
 
-void MoveReserved(Meter *meter, TimeUs now) {
+// Puts the calls that the ring knows into slots of open calls as wide as they are now. Older ones are lost, and so is
+// the cost of all.
+void SortOpen(Meter *meter) {
+  for (OpenSlot &slot : meter->reserved.open) slot = {};
+  Second newest = MeterSecond(*meter, 0);
+  for (const ReservedSlot &seconds : meter->reserved.ring) {
+    if (seconds.open == 0 || !InWindow(seconds.second, newest)) continue;
+    uint32_t number = OpenNumber(*meter, seconds.second);
+    OpenSlot &slot = meter->reserved.open[OpenIndex(number)];
+    slot.number = number & kOpenNumberMask;
+    slot.calls = std::min<uint64_t>(slot.calls + seconds.open, static_cast<uint64_t>(kMaxOpenCalls));
+    slot.tokens = std::min<uint64_t>(slot.tokens + seconds.tokens, static_cast<uint64_t>(kMaxOpenTokens));
+  }
+}
+
+void MoveReserved(Meter *meter, TimeUs own, TimeUs now) {
   ReservedMeter *reserved = &meter->reserved;
-  TimeUs seen = NewestReserved(*reserved);
-  if (seen <= now) return;
-  OpenCalls open = CallsInFlight(*meter, seen);
-  MoveReservedRing(reserved, SecondOf(seen), SecondOf(now));
+  if (NewestReserved(*reserved) <= now) return;
+  OpenCalls open = CallsInFlight(*meter, own);
+  MoveReservedRing(reserved, SecondOf(own), SecondOf(now));
   MoveOpen(meter, SecondOf(now), open);
   reserved->last_selected_at = now;
 }
@@ -109,7 +134,10 @@ void Configure(MeterEdit *edit, uint32_t ring_width, uint32_t call_timeout) noex
     edit->Set(meter.recorded.ring_width, ring_width);
   }
   if (meter.recorded.call_timeout != call_timeout) {
-    edit->SetWhole(meter.reserved.open, Meter{}.reserved.open);
+    Meter sorted = meter;
+    sorted.recorded.call_timeout = call_timeout;
+    SortOpen(&sorted);
+    edit->SetWhole(meter.reserved.open, sorted.reserved.open);
     edit->Set(meter.recorded.call_timeout, call_timeout);
   }
 }
@@ -117,8 +145,10 @@ void Configure(MeterEdit *edit, uint32_t ring_width, uint32_t call_timeout) noex
 void MoveToNow(MeterEdit *edit, const PeriodEnds &ends, TimeUs max_block, TimeUs now) noexcept {
   assert(max_block > 0 && ends.day > SecondOf(now) && ends.month > SecondOf(now));
   Meter moved = edit->meter();
-  MoveRecorded(&moved, now);
-  MoveReserved(&moved, now);
+  TimeUs own = MeterNow(moved, now);
+  MoveRecorded(&moved, own, now);
+  MoveReserved(&moved, own, now);
+  if (moved.reserved.unmatched_at != 0) moved.reserved.unmatched_at = SecondOf(now);
   CutBlocks(&moved.recorded, now + max_block, now);
   moved.recorded.day.end = std::min(moved.recorded.day.end, ends.day);
   moved.recorded.month.end = std::min(moved.recorded.month.end, ends.month);

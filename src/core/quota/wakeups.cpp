@@ -25,13 +25,17 @@ WatchedChange BeginChange(const Meter &meter, const CountRule &rule) noexcept {
   return change;
 }
 
-bool EndChange(const WatchedChange &change, Meter *meter, const CountRule &rule) noexcept {
-  assert(meter->reserved.awaited == change.awaited);
+bool HasEased(const WatchedChange &change, const Meter &meter, const CountRule &rule) noexcept {
+  assert(meter.reserved.awaited == change.awaited);
   if (change.awaited == 0) return false;
   bool calls_matter = (change.awaited & kAwaitedForCalls) != 0;
   bool paced = (change.awaited & kAwaitedForPace) != 0 && change.pause < kLongestPause;
-  bool eased = LoadOf(*meter, rule, 0).EasedFrom(change.before, calls_matter);
-  if (!eased && !(paced && PauseOf(*meter) > change.pause)) return false;
+  if (paced && PauseOf(meter) > change.pause) return true;
+  return LoadOf(meter, rule, 0).EasedFrom(change.before, calls_matter);
+}
+
+bool EndChange(const WatchedChange &change, Meter *meter, const CountRule &rule) noexcept {
+  if (!HasEased(change, *meter, rule)) return false;
   meter->reserved.awaited = 0;
   return true;
 }

@@ -89,7 +89,10 @@ struct WatchedChange {
 };
 WatchedChange BeginChange(const Meter &meter, const CountRule &rule) noexcept;
 
-// True if the meter has eased: it is no longer awaited, and must be posted before it is unlocked. Changes a hint only.
+// Whether the meter has eased: then `awaited` is to be cleared, and the meter posted before it is unlocked.
+bool HasEased(const WatchedChange &change, const Meter &meter, const CountRule &rule) noexcept;
+
+// The same, and clears `awaited`, a hint.
 bool EndChange(const WatchedChange &change, Meter *meter, const CountRule &rule) noexcept;
 
 }  // namespace keypool

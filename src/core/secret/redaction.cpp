@@ -16,7 +16,8 @@ struct Name {
   size_t before;
   char after;
 };
-constexpr Name kNames[] = {Name("keypool_add_key"), Name("provider_keys")};
+constexpr Name kNames[] = {Name("keypool_add_key"), Name("keypool_set_secret"), Name("keypool_update_key"),
+                           Name("provider_keys")};
 
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80) != 0; }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }

@@ -7,7 +7,7 @@
 
 #include "pg/server/postgres_api.h"
 
-inline constexpr int kMaxQueryArguments = 8;
+inline constexpr int kMaxQueryArguments = 32;  // more than a table has columns
 
 struct QueryArguments {
   int count = 0;

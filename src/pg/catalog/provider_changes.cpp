@@ -1,7 +1,8 @@
-// provider_changes.cpp - telling every session that the keys of one provider have changed.
+// provider_changes.cpp - telling every session that one provider has changed: its keys, its quotas or its defaults.
 #include "pg/catalog/provider_changes.h"
 
 extern "C" {
+#include "catalog/pg_class.h"
 #include "catalog/pg_sequence.h"
 #include "common/hashfn.h"
 #include "utils/syscache.h"
@@ -49,7 +50,7 @@ static void let_own_come_if_seen(void) {
 // returns in it.
 struct Told {
   uint32 hash;
-  uint32 is_states;
+  uint32 is_meters;
   SubTransactionId subtransaction;
 };
 static HTAB *told;
@@ -71,13 +72,13 @@ static void begin_telling(void) {
 }
 
 // Notes a change for this session. True if this subtransaction has yet to announce it to others.
-static bool note_own_change(uint32 hash, bool is_states) {
+static bool note_own_change(uint32 hash, bool is_meters) {
   let_own_come_if_seen();
   // The end of a command counts, and takes invalidations in, only if the command changed something, as it will have.
   own_command = GetCurrentCommandId(true);
-  add_change(&own, is_states ? 0 : hash);
+  add_change(&own, is_meters ? 0 : hash);
   if (told == nullptr) begin_telling();
-  Told telling = {hash, is_states, GetCurrentSubTransactionId()};
+  Told telling = {hash, is_meters, GetCurrentSubTransactionId()};
   bool found;
   hash_search(told, &telling, HASH_ENTER, &found);
   return !found;
@@ -114,14 +115,20 @@ void tell_provider_change(std::string_view provider) {
   table_close(sequences, AccessShareLock);
 }
 
-void tell_states_change(Relation key_state) {
-  if (note_own_change(0, true)) CacheInvalidateRelcache(key_state);
+void tell_meters_change(Relation meters) {
+  if (note_own_change(0, true)) CacheInvalidateRelcache(meters);
 }
 
 void assume_provider_change(uint32 hash) { add_change(&coming, hash); }
 
 uint32 provider_change_hash(std::string_view provider) {
   return GetSysCacheHashValue1(SEQRELID, object_number(provider));
+}
+
+void lock_provider(Oid table, std::string_view provider) {
+  static constexpr uint32 kLocks = 256;
+  auto lock = static_cast<uint16>(1 + provider_change_hash(provider) % kLocks);
+  LockDatabaseObject(RelationRelationId, table, lock, ExclusiveLock);
 }
 
 bool provider_change_came(uint32 hash) {

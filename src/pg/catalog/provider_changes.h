@@ -1,4 +1,4 @@
-// provider_changes.h - telling every session that the keys of one provider have changed.
+// provider_changes.h - telling every session that one provider has changed: its keys, its quotas or its defaults.
 //
 // The server tells its processes what a transaction has changed in the catalogs: at once in the session that changes,
 // at COMMIT in all others, on a standby with the replay of the COMMIT, and not at all after a rollback. A message names
@@ -24,15 +24,19 @@ void provider_changes_init(void);
 // Announces a change of this transaction to all sessions, this one included.
 void tell_provider_change(std::string_view provider);
 
-// The same for a change of states without their keys, which may be any provider's: to others it changes
+// The same for a change of meters without their keys or quotas, which may be any provider's: to others it changes
 // relations_version.
-void tell_states_change(Relation key_state);
+void tell_meters_change(Relation meters);
 
 // Behaves as if such a change had been announced, in this session only.
 void assume_provider_change(uint32 hash);
 
 // What announcements name the provider by.
 uint32 provider_change_hash(std::string_view provider);
+
+// Lets no other transaction that calls this for the provider and this table go on until this one ends. Providers share
+// a few locks, so that a transaction that changes many needs no more.
+void lock_provider(Oid table, std::string_view provider);
 
 // Announcements that came in since they were last taken. They come with invalidations (relations_version).
 struct ProviderChanges {

@@ -10,10 +10,16 @@ static KeypoolRelations known;
 static uint64 version = 1;
 static uint64 changes = 1;
 
+// Whether what changed is a table whose rows are cached, or places in which are.
+static bool holds_cached_rows(Oid relation) {
+  return relation == known.provider_keys || relation == known.quotas || relation == known.providers ||
+         relation == known.key_meters || relation == known.quota_meters || relation == known.wakeups;
+}
+
 // Called while invalidations are taken in, also in the middle of a scan: only notes.
 static void on_relation_change(Datum, Oid relation) {
   bool all = !OidIsValid(known.provider_keys) || !OidIsValid(relation);
-  bool rows = relation == known.provider_keys || relation == known.key_state || relation == known.wakeups;
+  bool rows = holds_cached_rows(relation);
   bool others = relation == known.grants || relation == known.master_keys;
   if (!all && !rows && !others) return;
   known = {};
@@ -30,18 +36,33 @@ static Oid find(const char *name, Oid schema) {
   return relation;
 }
 
+// Raises if the tables are those of 0.1.0.
+static void check_is_updated(Oid schema) {
+  if (OidIsValid(get_relname_relid("key_meters", schema)) || !OidIsValid(get_relname_relid("provider_keys", schema)))
+    return;
+  ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+          errmsg("the extension keypool is older than its library"), errhint("Run ALTER EXTENSION keypool UPDATE."));
+}
+
 static KeypoolRelations look_up(void) {
   Oid schema = get_namespace_oid("keypool", false);
+  check_is_updated(schema);
   KeypoolRelations found;
   found.provider_keys_by_id = find("provider_keys_pkey", schema);
   found.provider_keys_by_order = find("provider_keys_order", schema);
-  found.provider_keys_by_fingerprint = get_relname_relid("provider_keys_fingerprint", schema);
-  found.key_state_by_key = find("key_state_pkey", schema);
-  found.key_state = find("key_state", schema);
-  found.wakeups = get_relname_relid("wakeups", schema);
+  found.provider_keys_by_fingerprint = find("provider_keys_fingerprint", schema);
+  found.quotas = find("quotas", schema);
+  found.quotas_by_name = find("quotas_name", schema);
+  found.providers = find("providers", schema);
+  found.providers_by_name = find("providers_pkey", schema);
+  found.key_meters = find("key_meters", schema);
+  found.key_meters_by_key = find("key_meters_pkey", schema);
+  found.quota_meters = find("quota_meters", schema);
+  found.quota_meters_by_quota = find("quota_meters_pkey", schema);
+  found.wakeups = find("wakeups", schema);
   found.grants = find("grants", schema);
-  found.master_keys = get_relname_relid("master_keys", schema);
-  found.master_keys_by_id = get_relname_relid("master_keys_pkey", schema);
+  found.master_keys = find("master_keys", schema);
+  found.master_keys_by_id = find("master_keys_pkey", schema);
   found.provider_keys = find("provider_keys", schema);
   return found;
 }
@@ -75,10 +96,9 @@ static int count_columns(TupleDesc columns, int count) {
   return kept;
 }
 
-// `older_count` is what the table had before the extension was updated. A type that is not valid stands for any.
-static void check_columns(TupleDesc columns, int natts, const char *table, const Oid *types, int count,
-                          int older_count) {
-  bool same = natts == count || natts == older_count;
+// A type that is not valid stands for any.
+static void check_columns(TupleDesc columns, int natts, const char *table, const Oid *types, int count) {
+  bool same = natts == count;
   for (int i = 0; same && i < natts; ++i) {
     Form_pg_attribute column = TupleDescAttr(columns, i);
     same = !column->attisdropped && (column->atttypid == types[i] || !OidIsValid(types[i]));
@@ -89,7 +109,9 @@ static void check_columns(TupleDesc columns, int natts, const char *table, const
             errhint("Undo the ALTER TABLE. If that is not enough, dump the extension, drop it, and restore the dump."));
 }
 
-static void read_row(HeapTuple row, TupleDesc columns, Datum *values, bool *nulls, int count) {
+static void read_row(HeapTuple row, TupleDesc columns, const char *table, const Oid *types, int count, Datum *values,
+                     bool *nulls) {
+  check_columns(columns, count_columns(columns, count), table, types, count);
   if (columns->natts <= count)
     heap_deform_tuple(row, columns, values, nulls);
   else
@@ -98,26 +120,50 @@ static void read_row(HeapTuple row, TupleDesc columns, Datum *values, bool *null
 
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
                             bool (&nulls)[kKeysColumns]) {
-  static const Oid kTypes[] = {UUIDOID,        TEXTOID,  TEXTOID,       TEXTOID,        INT4OID,
-                               INT8OID,        INT8OID,  BOOLOID,       TIMESTAMPTZOID, TIMESTAMPTZOID,
-                               TIMESTAMPTZOID, BYTEAOID, TIMESTAMPTZOID};
+  // clang-format off
+  static const Oid kTypes[] = {
+      UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT4OID,                              // id to priority
+      INT8OID, INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,                // max_rpm to created_at
+      TIMESTAMPTZOID, BYTEAOID, TIMESTAMPTZOID,                                 // updated_at to unopened_since
+      TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID,                             // account to weight
+      INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,   // max_output_tpm to max_in_flight
+      INT2OID, JSONBOID, TIMESTAMPTZOID};                                       // burst_seconds to expires_at
+  // clang-format on
   static_assert(lengthof(kTypes) == kKeysColumns);
-  check_columns(columns, count_columns(columns, kKeysColumns), "provider_keys", kTypes, kKeysColumns, kKeysUpdatedAt);
-  for (int i = columns->natts; i < kKeysColumns; ++i) values[i] = Datum{0}, nulls[i] = true;
-  read_row(row, columns, values, nulls, kKeysColumns);
+  read_row(row, columns, "provider_keys", kTypes, kKeysColumns, values, nulls);
+}
+
+void read_quotas_row(HeapTuple row, TupleDesc columns, Datum (&values)[kQuotasColumns], bool (&nulls)[kQuotasColumns]) {
+  // clang-format off
+  static const Oid kTypes[] = {
+      UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID,   // id to except_models
+      INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,    // max_rpm to max_tpd
+      INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,                      // max_requests_per_month to max_in_flight
+      INT2OID, TEXTOID, INT4OID, TEXTOID, TEXTOID,                      // burst_seconds to day
+      TIMESTAMPTZOID, TIMESTAMPTZOID};                                  // created_at, updated_at
+  // clang-format on
+  static_assert(lengthof(kTypes) == kQuotasColumns);
+  read_row(row, columns, "quotas", kTypes, kQuotasColumns, values, nulls);
+}
+
+void read_providers_row(HeapTuple row, TupleDesc columns, Datum (&values)[kProvidersColumns],
+                        bool (&nulls)[kProvidersColumns]) {
+  static const Oid kTypes[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID, INT4OID, TEXTOID, INT4OID};
+  static_assert(lengthof(kTypes) == kProvidersColumns);
+  read_row(row, columns, "providers", kTypes, kProvidersColumns, values, nulls);
 }
 
 void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]) {
   static const Oid kTypes[] = {REGROLEOID, TEXTOID, TEXTOID};
   static_assert(lengthof(kTypes) == kGrantsColumns);
-  check_columns(columns, count_columns(columns, kGrantsColumns), "grants", kTypes, kGrantsColumns, kGrantsColumns);
-  read_row(row, columns, values, nulls, kGrantsColumns);
+  read_row(row, columns, "grants", kTypes, kGrantsColumns, values, nulls);
 }
 
 // Rows of fixed width: a column that was dropped makes new ones wider, so it counts.
-void check_key_state_columns(TupleDesc columns) {
+void check_meter_columns(Relation table) {
   static const Oid kTypes[] = {UUIDOID, InvalidOid};  // the second is keypool's own
-  check_columns(columns, columns->natts, "key_state", kTypes, lengthof(kTypes), lengthof(kTypes));
+  TupleDesc columns = RelationGetDescr(table);
+  check_columns(columns, columns->natts, RelationGetRelationName(table), kTypes, lengthof(kTypes));
 }
 
 void check_is_heap(Relation relation) {
@@ -135,4 +181,10 @@ uint64 relations_version(void) {
 uint64 grants_version(void) {
   AcceptInvalidationMessages();
   return changes;
+}
+
+Snapshot snapshot_of_now(void) {
+  Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+  snapshot->curcid = GetCurrentCommandId(false) + 1;
+  return snapshot;
 }

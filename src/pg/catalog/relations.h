@@ -16,13 +16,71 @@ enum ProviderKeysColumn : AttrNumber {
   kKeysInactiveUntil,
   kKeysCreatedAt,
   kKeysUpdatedAt,
-  kKeysFingerprint,  // this and those after it: not before the extension is updated to 0.2.0; NULL then
+  kKeysFingerprint,
   kKeysUnopenedSince,
-  kKeysColumns = kKeysUnopenedSince,
+  kKeysAccount,
+  kKeysModels,
+  kKeysExceptModels,
+  kKeysWeight,
+  kKeysMaxOutputTpm,
+  kKeysMaxRpd,
+  kKeysMaxTpd,
+  kKeysMaxRequestsPerMonth,
+  kKeysMaxTokensPerMonth,
+  kKeysMaxCostPerDay,
+  kKeysMaxCostPerMonth,
+  kKeysMaxInFlight,
+  kKeysBurstSeconds,
+  kKeysAttributes,
+  kKeysExpiresAt,
+  kKeysColumns = kKeysExpiresAt,
 };
 
-// Columns of keypool.key_state.
-enum KeyStateColumn : AttrNumber { kStateKeyId = 1, kStateState };
+// Columns of keypool.quotas, in order.
+enum QuotasColumn : AttrNumber {
+  kQuotasId = 1,
+  kQuotasProvider,
+  kQuotasName,
+  kQuotasAccount,
+  kQuotasModels,
+  kQuotasExceptModels,
+  kQuotasMaxRpm,
+  kQuotasMaxTpm,
+  kQuotasMaxOutputTpm,
+  kQuotasMaxRph,
+  kQuotasMaxTph,
+  kQuotasMaxRpd,
+  kQuotasMaxTpd,
+  kQuotasMaxRequestsPerMonth,
+  kQuotasMaxTokensPerMonth,
+  kQuotasMaxCostPerDay,
+  kQuotasMaxCostPerMonth,
+  kQuotasMaxInFlight,
+  kQuotasBurstSeconds,
+  kQuotasCounts,
+  kQuotasOutputWeight,
+  kQuotasTimeZone,
+  kQuotasDay,
+  kQuotasCreatedAt,
+  kQuotasUpdatedAt,
+  kQuotasColumns = kQuotasUpdatedAt,
+};
+
+// Columns of keypool.providers, in order. NULL: the default.
+enum ProvidersColumn : AttrNumber {
+  kProvidersProvider = 1,
+  kProvidersStrategy,
+  kProvidersTimeZone,
+  kProvidersDefaultTokens,
+  kProvidersDefaultCooldown,
+  kProvidersMaxCooldown,
+  kProvidersRateLimitScope,
+  kProvidersCallTimeout,
+  kProvidersColumns = kProvidersCallTimeout,
+};
+
+// Columns of keypool.key_meters and keypool.quota_meters.
+enum MetersColumn : AttrNumber { kMetersId = 1, kMetersMeter };
 
 // Columns of keypool.wakeups.
 enum WakeupsColumn : AttrNumber { kWakeupSlot = 1, kWakeupRing };
@@ -33,14 +91,16 @@ enum MasterKeysColumn : AttrNumber { kMasterKeysId = 1, kMasterKeysFingerprint }
 // Columns of keypool.grants, in order.
 enum GrantsColumn : AttrNumber { kGrantsRole = 1, kGrantsRights, kGrantsProvider, kGrantsColumns = kGrantsProvider };
 
-// Takes a row of keypool.provider_keys or keypool.grants apart. Raises 42809 if the table has other columns than
-// keypool gave it. Columns that come with the update to 0.2.0 are null before.
+// Takes a row of one of the tables apart. Raises 42809 if it has other columns than keypool gave it.
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
                             bool (&nulls)[kKeysColumns]);
+void read_quotas_row(HeapTuple row, TupleDesc columns, Datum (&values)[kQuotasColumns], bool (&nulls)[kQuotasColumns]);
+void read_providers_row(HeapTuple row, TupleDesc columns, Datum (&values)[kProvidersColumns],
+                        bool (&nulls)[kProvidersColumns]);
 void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]);
 
-// Raises likewise for keypool.key_state.
-void check_key_state_columns(TupleDesc columns);
+// Raises likewise for a table of meters.
+void check_meter_columns(Relation table);
 
 // Raises 42809 if a table's pages are not a heap's, as which keypool reads them.
 void check_is_heap(Relation relation);
@@ -49,18 +109,25 @@ struct KeypoolRelations {
   Oid provider_keys;
   Oid provider_keys_by_id;           // its primary key
   Oid provider_keys_by_order;        // its index on (provider_id, priority, id)
-  Oid provider_keys_by_fingerprint;  // its index on (provider_id, fingerprint); invalid before the update to 0.2.0
-  Oid key_state;
-  Oid key_state_by_key;  // its primary key
-  Oid wakeups;           // invalid before the extension is updated to 0.2.0
+  Oid provider_keys_by_fingerprint;  // its index on (provider_id, fingerprint)
+  Oid quotas;
+  Oid quotas_by_name;  // its unique index on (provider_id, name)
+  Oid providers;
+  Oid providers_by_name;  // its primary key
+  Oid key_meters;
+  Oid key_meters_by_key;  // its primary key
+  Oid quota_meters;
+  Oid quota_meters_by_quota;  // its primary key
+  Oid wakeups;
   Oid grants;
-  Oid master_keys;        // invalid before the extension is updated to 0.2.0
-  Oid master_keys_by_id;  // its primary key; likewise
+  Oid master_keys;
+  Oid master_keys_by_id;  // its primary key
 };
 
 void relations_init(void);
 
-// Looks them up where they are not known. Raises 3F000 or 42P01 if the extension is not there.
+// Looks them up where they are not known. Raises 3F000 or 42P01 if the extension is not there, 55000 if its tables are
+// those of an older version, which must be updated.
 const KeypoolRelations &relations(void);
 
 // Whether a relation is the index of keypool.provider_keys on their order, or may be: for a callback of invalidations.
@@ -69,12 +136,15 @@ bool relations_may_be_keys_order(Oid relation);
 // The role that owns them.
 Oid relations_owner(void);
 
-// A number that changes whenever all that is known of the rows of keypool.provider_keys, keypool.key_state and
-// keypool.wakeups may be wrong, addresses included: a table was rewritten, truncated or altered, or states were
-// restored. A key that is added, changed or removed is told of by its provider (provider_changes.h). Takes in what
-// other sessions have committed up to now.
+// A number that changes whenever all that is known of the rows of keypool's tables of configuration, of meters and of
+// keypool.wakeups may be wrong, places included: a table was rewritten, truncated or altered, or meters were restored.
+// A key, quota or provider that is added, changed or removed is told of by its provider (provider_changes.h). Takes in
+// what other sessions have committed up to now.
 uint64 relations_version(void);
 
 // A number that changes whenever a grant was added, changed or removed in a transaction that committed, or in this
 // transaction, and when relations_version does or the table keypool.master_keys is altered. Takes in likewise.
 uint64 grants_version(void);
+
+// What is committed by now, and what this transaction has done, its running command included. To be unregistered.
+Snapshot snapshot_of_now(void);

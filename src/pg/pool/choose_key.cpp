@@ -1,330 +1,303 @@
 // choose_key.cpp - finding the key of a pool that serves a request, and reserving it.
 #include "pg/pool/choose_key.h"
 
+#include "core/quota/model_pattern.h"
+#include "pg/pool/ask_key.h"
+#include "pg/pool/call_meters.h"
+#include "pg/pool/key_secret.h"
+#include "pg/pool/model_orders.h"
 #include "pg/secrets/master_keys.h"
-#include "pg/secrets/secrets.h"
 #include "pg/server/clock.h"
-#include "pg/server/report.h"
-#include "pg/state/state_store.h"
+#include "pg/server/settings.h"
+#include "pg/state/meter_log.h"
 #include "pg/state/wakeups.h"
 
-using keypool::Admission;
-using keypool::Code;
+using keypool::Amounts;
+using keypool::Aside;
 using keypool::KeyId;
-using keypool::Status;
+using keypool::kMaxMeters;
+using keypool::Look;
+using keypool::Meter;
 using keypool::TimeUs;
-using keypool::Wait;
-
-Status open_pool_secret(const Pool &pool, uint32 index) {
-  return open_secret(pool.keys[index].secret, {pool.candidates[index].id, pool.provider});
-}
-
-// Silent while the keyring is not usable, which may be the cause, and is in the log. Once it is mended, all secrets are
-// tried anew.
-static void warn_unopened(const keypool::KeyId &id, const Status &status) {
-  static HTAB *warned = nullptr;  // keys, since the keyring was loaded
-  static uint32 generation = 0;
-  if (!master_keys_problem().ok()) return;
-  if (generation != master_keys_generation() && warned != nullptr) {
-    hash_destroy(warned);
-    warned = nullptr;
-  }
-  generation = master_keys_generation();
-  if (warned == nullptr) {
-    HASHCTL control = {};
-    control.keysize = control.entrysize = sizeof(keypool::KeyId);
-    warned = hash_create("keypool warned keys", 16, &control, HASH_ELEM | HASH_BLOBS);
-  }
-  bool found;
-  hash_search(warned, &id, HASH_ENTER, &found);
-  if (found) return;
-  pg_uuid_t uuid;
-  memcpy(uuid.data, id.bytes, UUID_LEN);
-  ereport(WARNING, errmsg("keypool: key %s is skipped: %s",
-                          DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&uuid))), status.message));
-}
-
-// Whether a key's secret opens. Found out once per key and keyring, before the key is ever reserved: neither the stored
-// value nor the keyring can change without that being forgotten. Only the first key of a walk whose master key is
-// missing is tried again, to tell which master key that is; and that looks whether the keyring has it by now.
-static bool secret_opens(Pool *pool, uint32 index, Refusal *refusal) {
-  PoolKey *key = &pool->keys[index];
-  if (key->opens == Opens::kYes) return true;
-  bool known = key->opens == Opens::kNo || (key->opens == Opens::kMissingMasterKey && !refusal->problem.ok());
-  Status status;
-  if (!known) status = open_pool_secret(*pool, index);
-  opened_secret_wipe();
-  bool missing = status.code == Code::kMissingMasterKey;
-  if (!known) key->opens = status.ok() ? Opens::kYes : missing ? Opens::kMissingMasterKey : Opens::kNo;
-  if (key->opens == Opens::kYes) return true;
-  refusal->unopened = true;
-  if (known) return false;
-  if (missing) refusal->problem = status;
-  if (status.code == Code::kInternal) report_status(status);
-  warn_unopened(pool->candidates[index].id, status);
-  return false;
-}
-
-// Forgets which secrets open if another keyring was loaded since.
-static void match_keyring(Pool *pool) {
-  if (pool->keyring_generation == master_keys_generation()) return;
-  for (int i = 0; i < pool->count; ++i) pool->keys[i].opens = Opens::kUnknown;
-  pool->order.WakeAll();  // keys that waited may not open now
-  pool->keyring_generation = master_keys_generation();
-}
+using keypool::Verdict;
+using keypool::Walk;
 
 // One walk under way.
 struct Walker {
-  Relation state;
+  const MeterTables &tables;
   Pool *pool;
+  ModelOrder *order;
   const Request &request;
-  Refusal *refusal;
-  bool may_wait;  // whether keys may be let wait: somebody must be there to tell of what frees them
-  Wakeups ring;   // opened when the first key waits
+  Amounts amounts;
+  uint32 model_hash;  // 0: none
+  bool reserves;
+  Wakeups ring;
+  Choice *choice;
 };
 
-// Opens the ring, if it is not open yet and may be. From here on `wakeups_seen` counts what is posted.
-static bool open_ring(Walker *walker) {
-  if (wakeups_is_open(walker->ring)) return true;
-  if (!walker->may_wait) return false;
-  walker->ring = wakeups_open(walker->pool->hash, AccessShareLock);
-  walker->may_wait = wakeups_is_open(walker->ring);
-  if (walker->may_wait && !walker->pool->order.waiting()) walker->pool->wakeups_seen = wakeups_count(walker->ring);
-  return walker->may_wait;
-}
+// What a look at a key came to.
+enum class Looked : uint8 { kDone, kAgain, kGone, kOtherModel };
 
-// Whether a key that waits may be better by now than the walk believes. Read while the key that is chosen is locked,
-// this makes the choice one step.
-static bool waits_are_over(const Walker &walker, TimeUs now) {
-  const keypool::SelectionOrder &order = walker.pool->order;
-  return order.waiting() && (order.FirstMoment() <= now || wakeups_count(walker.ring) != walker.pool->wakeups_seen);
-}
-
-// Lets the keys serve again that were posted since the last time.
-static void take_in_wakeups(const Walker &walker) {
-  KeyId freed[kWakeupsRemembered];
-  Pool *pool = walker.pool;
-  uint64 posted = wakeups_read(walker.ring, &pool->wakeups_seen, freed);
-  if (posted > kWakeupsRemembered) {
-    pool->order.WakeAll();
-    return;
+// Looks at what needs no lock. False if the key, or one of its quotas, is out of this walk.
+static bool is_eligible(Walker *walker, uint32 index, const CallMeters &call, Walk *walk) {
+  keypool::Limit ignored;
+  if (request_excludes(walker->request, call.place[0]->id)) {
+    walk->SetAside(Aside::kExcluded);
+    return false;
   }
-  for (uint64 i = 0; i < posted; ++i) {
-    int index = pool_cache_index(*pool, freed[i]);
-    if (index >= 0 && index < pool->active_count) pool->order.Wake(static_cast<uint32>(index));
+  if (!key_secret_opens(walker->pool, index, &walker->choice->refusal.problem)) {
+    walk->SetAside(Aside::kUnopened);
+    return false;
   }
-}
-
-// The newest grant that this process has seen. To choose a key, all keys that were granted since have been looked at,
-// so a number after this one is after theirs.
-static int64 newest_grant = 0;
-
-// What looking at one key's state said.
-struct Look {
-  enum Kind { kGone, kGrantedLater, kBlocked, kServes, kTooSoon } kind;
-  int64 last_grant;                  // but of kGone
-  Admission admission;               // kBlocked
-  bool awaited;                      // kBlocked: a change that frees the key will be told
-  Wait wait;                         // kBlocked
-  keypool::Reservation reservation;  // kServes and Effect::kGrant
-};
-
-// Notes in a key's state that somebody waits for it. A reader may only profit from the note of others.
-static bool note_awaited(const Walker &walker, keypool::KeyState *state, bool *changed) {
-  bool note = state->reserved.awaited == 0 && walker.request.effect == Effect::kGrant && wakeups_is_open(walker.ring);
-  if (note) state->reserved.awaited = 1;
-  *changed = *changed || note;
-  return state->reserved.awaited != 0 && wakeups_is_open(walker.ring);
-}
-
-// Decides under the key's lock, and in the same step reserves it if it serves.
-static bool decide(const Walker &walker, const keypool::Limits &limits, keypool::KeyState *state, Look *look) {
-  TimeUs now = clock_now();
-  int64 tokens = walker.request.tokens;
-  bool changed = false;
-  look->admission = keypool::Admit(*state, limits, tokens, now);
-  if (!look->admission.admitted) {
-    look->kind = Look::kBlocked;
-    look->awaited = note_awaited(walker, state, &changed);
-    if (look->awaited) look->wait = keypool::WaitOf(*state, limits, tokens, now);
-  } else if (waits_are_over(walker, now)) {
-    look->kind = Look::kTooSoon;
-  } else {
-    look->kind = Look::kServes;
-    if (walker.request.effect == Effect::kPeek) return false;
-    look->reservation = keypool::Reserve(state, tokens, now, newest_grant);
-    look->last_grant = state->reserved.last_grant;
-    changed = true;
+  if (!keypool::CanEverServe(*call.limits[0], walker->amounts, &ignored)) {
+    walk->SetAside(Aside::kTooLarge);
+    return false;
   }
-  return changed;
-}
-
-// Looks at the first key.
-static Look look_at_top(const Walker &walker) {
-  uint32 index = walker.pool->order.Top();
-  PoolKey *key = &walker.pool->keys[index];
-  const keypool::KeyId &id = walker.pool->candidates[index].id;
-  Look look = {};
-  int lock_mode = walker.request.effect == Effect::kGrant ? BUFFER_LOCK_EXCLUSIVE : BUFFER_LOCK_SHARE;
-  LockedState locked = state_store_lock_unless_granted(walker.state, key->address, id, lock_mode,
-                                                       walker.pool->order.TopGrant(), &key->buffer, &look.last_grant);
-  if (locked.state != nullptr) {
-    bool changed = decide(walker, key->limits, locked.state, &look);
-    state_store_unlock(locked, changed);
-  } else {
-    look.kind = look.last_grant < 0 ? Look::kGone : Look::kGrantedLater;
+  const uint32_t *quotas = walker->order->order.QuotasOf(walk->key());
+  for (int i = 1; i < call.count; ++i) {
+    if (keypool::CanEverServe(*call.limits[i], walker->amounts, &ignored)) continue;
+    walk->SetQuotaAside(quotas[i - 1]);
+    return false;
   }
-  newest_grant = Max(newest_grant, look.last_grant);
-  return look;
+  return true;
 }
 
-static void note_blocked(const keypool::Admission &admission, Refusal *refusal) {
-  bool earlier = !refusal->blocked || admission.moment < refusal->moment;
-  if (earlier || (admission.moment == refusal->moment && admission.cooling)) refusal->cooling = admission.cooling;
-  if (earlier) refusal->moment = admission.moment;
-  refusal->blocked = true;
+static CallMeters meters_of_candidate(const Walker &walker, uint32 candidate) {
+  PoolKey *key = &walker.pool->keys[walker.order->keys[candidate]];
+  CallMeters call = call_meters_of_key(&key->place, key->limits, walker.pool->rules);
+  const uint32_t *quotas = walker.order->order.QuotasOf(candidate);
+  for (int i = 0; i < keypool::kQuotasOfKey && quotas[i] != keypool::kNoIndex; ++i)
+    call_meters_add(&call, &walker.pool->rules->quotas[quotas[i]]);
+  return call;
 }
 
-// Whether the top may be looked at. If not, it is left out of this walk.
-static bool top_is_eligible(const Walker &walker) {
-  Pool *pool = walker.pool;
-  uint32 index = pool->order.Top();
-  bool fits = keypool::CanEverServe(pool->keys[index].limits, walker.request.tokens);
-  bool eligible = secret_opens(pool, index, walker.refusal) && fits;
-  if (!fits && pool->keys[index].opens == Opens::kYes) walker.refusal->too_large = true;
-  if (!eligible) pool->order.SetTopAside();
-  return eligible;
-}
-
-enum class Step { kGoOn, kAgain, kFound, kMoved };
-
-// The top was deleted. If that may have been before the call, so may have been changes that the pool does not show.
-static Step pass_gone_key(Walker *walker) {
-  if (!walker->pool->fresh) return Step::kMoved;
-  walker->refusal->gone = true;
-  walker->pool->order.SetTopAside();
-  return Step::kGoOn;
-}
-
-// Looks at the top and does what that says.
-static Step take_step(Walker *walker, Walk *walk) {
-  keypool::SelectionOrder *order = &walker->pool->order;
-  Look look = look_at_top(*walker);
-  switch (look.kind) {
-    case Look::kGone:
-      return pass_gone_key(walker);
-    case Look::kTooSoon:
-      return Step::kAgain;
-    case Look::kGrantedLater:
-      order->CorrectTop(look.last_grant);
-      return Step::kGoOn;
-    case Look::kBlocked:
-      // The ring must be open before the key is looked at, or what is posted in between is missed.
-      if (!wakeups_is_open(walker->ring) && open_ring(walker)) return Step::kGoOn;
-      if (look.awaited) {
-        order->LetTopWait(look.wait);
-      } else {
-        note_blocked(look.admission, walker->refusal);
-        order->SetTopAside();
-      }
-      return Step::kGoOn;
-    case Look::kServes:
-      walk->index = order->Top();
-      walk->reservation = look.reservation;
-      order->CorrectTop(look.last_grant);
-      return Step::kFound;
-  }
-  pg_unreachable();
-}
-
-// When a key that waits can serve this request, as its state says now.
-struct LookAtWaiting {
-  bool gone;
-  Admission admission;
-  Wait wait;  // if it is not admitted
-};
-
-static LookAtWaiting look_at_waiting(const Walker &walker, uint32 index) {
+static keypool::LookAsk ask_of(const Walker &walker, uint32 index, TimeUs now) {
   const PoolKey &key = walker.pool->keys[index];
-  LookAtWaiting look = {};
-  LockedState locked =
-      state_store_lock(walker.state, key.address, walker.pool->candidates[index].id, BUFFER_LOCK_SHARE);
-  look.gone = locked.state == nullptr;
-  if (look.gone) return look;
+  return {{walker.amounts, walker.model_hash, now},
+          key.place.id,
+          key.weight,
+          walker.pool->rules->takes_turns,
+          walker.order->memory.newest};
+}
+
+// Where the key stands by its turn, which is read without a lock.
+static int64 standing_of(const Walker &walker, uint32 index, int64 turn) {
+  if (!walker.pool->rules->takes_turns) return turn;
+  const PoolKey &key = walker.pool->keys[index];
+  return keypool::StandingTurn(turn, walker.order->memory.newest, key.place.id, key.weight);
+}
+
+// Whether the model alone is blocked on a key, in an order that it shares with others.
+static bool must_be_told_apart(const Walker &walker, const Meter &key, TimeUs now) {
+  return walker.model_hash != 0 && walker.order->apart == 0 && keypool::IsModelBlocked(key, walker.model_hash, now);
+}
+
+static void post_eased(const Walker &walker, const CallMeters &call, uint8 eased) {
+  for (int i = 0; i < call.count; ++i)
+    if ((eased & (1 << i)) != 0) wakeups_post(walker.ring, call.place[i]->id);
+}
+
+// Reserves what serves, under the locks. `change` logs it, or is null.
+static void reserve(const Walker &walker, const CallMeters &call, const Look &look, bool tells, TimeUs now,
+                    const Meters &meters, MeterChange *change) {
+  if (change != nullptr) meter_change_start(change, meters);
+  Meter *const *changed = change != nullptr ? change->meter : meters.meter;
+  TimeUs common = keypool::CommonNow(changed, call.count, now);
+  uint8 eased = keypool::ReserveCall(changed, call.rules, call.count, walker.amounts, look.next, tells, now,
+                                     &walker.choice->lease.reservation);
+  post_eased(walker, call, eased);
+  if (change == nullptr) return;
+  for (int i = 0; i < call.count; ++i) keypool::NoteReservation(&change->edits[i], common);
+  meter_change_commit(change, meters);
+}
+
+// Decides under the locks, and in the same step notes what is remembered, and reserves. True if hints were changed.
+static bool decide(const Walker &walker, uint32 index, const CallMeters &call, TimeUs now, const Meters &meters,
+                   MeterChange *change, Walk *walk) {
+  Look look;
+  keypool::LookAt(meters.meter, call.limits, call.count, ask_of(walker, index, now), &look);
+  uint64 posted = walk->NeedsPosted(look) ? wakeups_posted(walker.ring) : 0;
+  Verdict verdict = walk->Judge(look, posted, now);
+  for (int i = 0; i < call.count; ++i)
+    if ((verdict.awaits & (1 << i)) != 0) meters.meter[i]->reserved.awaited |= keypool::AwaitedFor(*call.limits[i]);
+  bool reserves = verdict.serves && walker.reserves;
+  if (reserves) reserve(walker, call, look, verdict.tells, now, meters, change);
+  if (!reserves && change != nullptr) meter_change_abandon(change);
+  return reserves || verdict.awaits != 0;
+}
+
+// Decides by copies of the meters that are up to their configuration: what a peek does with meters that are not.
+static void decide_by_copies(const Walker &walker, uint32 index, const CallMeters &call, TimeUs now,
+                             const Meters &meters, Walk *walk) {
+  Meter copies[kMaxMeters];
+  Meters copied = meters;
+  for (int i = 0; i < call.count; ++i) {
+    copies[i] = *meters.meter[i];
+    keypool::MeterEdit edit(&copies[i]);
+    keypool::Upkeep(&edit, *call.rules[i], longest_block(*call.provider), now);
+    copied.meter[i] = &copies[i];
+  }
+  decide(walker, index, call, now, copied, nullptr, walk);
+}
+
+// Locks the meters of a key that are pinned, and decides.
+static Looked look_under_lock(Walker *walker, uint32 index, CallMeters *call, int64 turn, Meters *meters, Walk *walk) {
+  MeterChange change;
+  bool logs = walker->reserves && keypool_log_reservations;
+  if (logs) meter_change_begin(&change, walker->tables, false);
+  MetersLock locked = walker->reserves ? meters_lock_unless_selected(meters, BUFFER_LOCK_EXCLUSIVE, turn)
+                      : meters_lock(meters, BUFFER_LOCK_SHARE) ? MetersLock::kLocked
+                                                               : MetersLock::kGone;
+  if (locked != MetersLock::kLocked) {
+    if (logs) meter_change_abandon(&change);
+    if (locked == MetersLock::kSelected) meters_unpin(meters);
+    return locked == MetersLock::kSelected ? Looked::kDone : Looked::kGone;
+  }
   TimeUs now = clock_now();
-  int64 tokens = walker.request.tokens;
-  look.admission = keypool::Admit(*locked.state, key.limits, tokens, now);
-  if (!look.admission.admitted) look.wait = keypool::WaitOf(*locked.state, key.limits, tokens, now);
-  state_store_unlock(locked, false);
-  return look;
+  call_meters_at(call, now);
+  bool keeps_up = needs_upkeep(*meters, *call, now);
+  bool apart = must_be_told_apart(*walker, *meters->meter[0], now);
+  bool changed = false;
+  if (keeps_up && !walker->reserves)
+    decide_by_copies(*walker, index, *call, now, *meters, walk);
+  else if (!keeps_up && !apart)
+    changed = decide(*walker, index, *call, now, *meters, logs ? &change : nullptr, walk);
+  else if (logs)
+    meter_change_abandon(&change);
+  meters_unlock(meters, changed);
+  if (apart) return Looked::kOtherModel;
+  return keeps_up && walker->reserves ? Looked::kAgain : Looked::kDone;
 }
 
-// Finds out when the first of the keys that wait can serve this request. What is remembered of it may be too early:
-// another process has used the key since, or it waits for smaller requests. kAgain: it does not wait, or is gone, and
-// must be looked at as one that may serve.
-static Step find_first_moment(Walker *walker) {
-  keypool::SelectionOrder *order = &walker->pool->order;
+// Looks at the key that the walk names.
+static Looked look_at_key(Walker *walker, Walk *walk) {
+  uint32 index = walker->order->keys[walk->key()];
+  CallMeters call = meters_of_candidate(*walker, walk->key());
+  if (!is_eligible(walker, index, call, walk)) return Looked::kDone;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
-    uint32 index = order->FirstWaiting();
-    bool fits = keypool::CanEverServe(walker->pool->keys[index].limits, walker->request.tokens);
-    LookAtWaiting look = fits ? look_at_waiting(*walker, index) : LookAtWaiting{};
-    if (!fits || look.gone || look.admission.admitted) {
-      order->Wake(index);
-      return Step::kAgain;
+    Meters meters = {};
+    if (!meters_pin_key(walker->tables, call.place[0], &meters)) return Looked::kGone;
+    int64 turn = meters_turn(meters);
+    if (walk->StandsLater(standing_of(*walker, index, turn))) {
+      meters_unpin(&meters);
+      return Looked::kDone;
     }
-    const Wait &known = walker->pool->candidates[index].wait;
-    Wait exact = {look.admission.moment, static_cast<uint32>(walker->request.tokens), look.admission.cooling};
-    if (!exact.EndsBefore(known) && !known.EndsBefore(exact)) {
-      note_blocked(look.admission, walker->refusal);
-      return Step::kGoOn;
-    }
-    order->CorrectFirstWaiting(known.EndsBefore(look.wait) ? look.wait : exact);
+    if (!meters_pin_quotas(walker->tables, call.place + 1, call.count - 1, &meters)) return Looked::kGone;
+    Looked looked = look_under_lock(walker, index, &call, turn, &meters, walk);
+    if (looked != Looked::kAgain) return looked;
+    if (!do_upkeep(walker->tables, walker->pool->hash, &call)) return Looked::kGone;
   }
 }
 
-// Walks as long as nothing is freed meanwhile; kAgain if something is.
-static Step try_to_walk(Walker *walker, Walk *walk) {
-  keypool::SelectionOrder *order = &walker->pool->order;
-  order->Begin(walker->request.tokens, clock_now());
-  if (order->waiting() && !open_ring(walker)) order->WakeAll();
+static void open_ring(Walker *walker, Walk *walk) {
+  walker->ring = wakeups_open(walker->pool->hash, walker->reserves ? RowExclusiveLock : AccessShareLock);
+  if (wakeups_is_open(walker->ring))
+    walk->RingOpened(wakeups_posted(walker->ring));
+  else
+    walk->RingMissing();
+}
+
+// Lets what was posted since the last time serve again.
+static void read_ring(Walker *walker) {
+  if (!wakeups_is_open(walker->ring)) return;
+  KeyId meters[keypool::kRingPosts];
+  bool lost;
+  uint32 count = wakeups_read(walker->ring, &walker->order->memory.posts_seen, meters, &lost);
+  if (lost) walker->order->order.WakeAll();
+  for (uint32 i = 0; i < count; ++i) {
+    PoolMember member = pool_cache_find(*walker->pool, meters[i]);
+    if (member.kind == PoolMember::kQuota) walker->order->order.WakeQuota(member.index);
+    if (member.kind != PoolMember::kKey) continue;
+    uint32 candidate = walker->order->candidate_of[member.index];
+    if (candidate != keypool::kNoIndex) walker->order->order.Wake(candidate);
+  }
+}
+
+static void set_found(const Walker &walker, uint32 candidate) {
+  Choice *choice = walker.choice;
+  choice->kind = Choice::kFound;
+  choice->index = walker.order->keys[candidate];
+  choice->lease.model_hash = walker.model_hash;
+  const uint32_t *quotas = walker.order->order.QuotasOf(candidate);
+  for (int i = 0; i < keypool::kQuotasOfKey && quotas[i] != keypool::kNoIndex; ++i)
+    choice->lease.quota_tag[i] = walker.pool->rules->quotas[quotas[i]].tag;
+}
+
+static void set_refusal(const Walker &walker, const Walk &walk, bool has_gone_key) {
+  Refusal *refusal = &walker.choice->refusal;
+  refusal->walk = walk.refusal();
+  bool nothing_else = !refusal->walk.waits && !refusal->walk.too_large && !refusal->walk.unopened;
+  // There is nothing but keys that are gone for the refusal to be about: look again.
+  walker.choice->kind = has_gone_key && nothing_else ? Choice::kMoved : Choice::kNone;
+  if (walker.order->has_returning) refusal->returns_at = first_return(walker.tables, walker.pool, walker.request);
+  refusal->serves_model = walker.order->count > 0;
+  for (int i = 0; i < walker.pool->count && !refusal->serves_model; ++i)
+    refusal->serves_model = model_rule_serves(walker.pool->keys[i].models, walker.request.model);
+}
+
+// Walks until the answer is there. False if the model must be told apart first.
+static bool walk_order(Walker *walker) {
+  Walk walk(&walker->order->order, &walker->order->memory, walker->amounts, walker->reserves, !RecoveryInProgress(),
+            clock_now());
+  bool has_gone_key = false;
   for (;;) {
-    while (!order->empty()) {
-      CHECK_FOR_INTERRUPTS();
-      bool eligible = top_is_eligible(*walker);
-      if (walker->pool->keyring_generation != master_keys_generation()) {
-        walk->kind = Walk::kOtherKeyring;
-        return Step::kFound;
+    CHECK_FOR_INTERRUPTS();
+    switch (walk.Next()) {
+      case Walk::Step::kOpenRing:
+        open_ring(walker, &walk);
+        break;
+      case Walk::Step::kReadRing:
+        read_ring(walker);
+        walker->choice->refusal = {};
+        has_gone_key = false;
+        walk.BeginAgain(clock_now());
+        break;
+      case Walk::Step::kLook: {
+        Looked looked = look_at_key(walker, &walk);
+        if (walker->pool->keyring_generation != master_keys_generation()) {
+          walker->choice->kind = Choice::kOtherKeyring;
+          return true;
+        }
+        if (looked == Looked::kOtherModel) return false;
+        if (looked != Looked::kGone) break;
+        // If that may have been before the call, so may have been changes that the pool does not show.
+        if (!walker->pool->fresh) {
+          walker->choice->kind = Choice::kMoved;
+          return true;
+        }
+        has_gone_key = true;
+        walk.SetAside(Aside::kExcluded);
+        break;
       }
-      Step step = eligible ? take_step(walker, walk) : Step::kGoOn;
-      if (step != Step::kGoOn) return step;
+      case Walk::Step::kFound:
+        set_found(*walker, walk.key());
+        return true;
+      case Walk::Step::kNone:
+        set_refusal(*walker, walk, has_gone_key);
+        return true;
     }
-    if (!order->waiting()) return Step::kGoOn;
-    Step step = find_first_moment(walker);
-    if (step == Step::kAgain) continue;
-    return waits_are_over(*walker, clock_now()) ? Step::kAgain : Step::kGoOn;
   }
 }
 
-// Whether keys are gone, and there is nothing else that a refusal could be about.
-static bool has_only_gone_keys(const Refusal &refusal) {
-  return refusal.gone && !refusal.blocked && !refusal.too_large && !refusal.unopened;
-}
-
-Walk choose_key(Relation state, Pool *pool, const Request &request, Refusal *refusal) {
+void choose_key(const MeterTables &tables, Pool *pool, const Request &request, Choice *choice) {
   match_keyring(pool);
-  Walker walker = {state, pool, request, refusal, pool->cached && !RecoveryInProgress(), {}};
-  Walk walk = {};
-  for (;;) {
-    CHECK_FOR_INTERRUPTS();
-    *refusal = {};
-    walk = {Walk::kFound, 0, {}};
-    Step step = try_to_walk(&walker, &walk);
-    if (step == Step::kMoved) walk.kind = Walk::kMoved;
-    if (step == Step::kGoOn) walk.kind = has_only_gone_keys(*refusal) ? Walk::kMoved : Walk::kNone;
-    if (step != Step::kAgain) break;
-    take_in_wakeups(walker);
+  uint32 model_hash = request.model.empty() ? 0 : keypool::ModelHash(request.model);
+  bool done = false;
+  while (!done) {
+    *choice = {};
+    ModelOrder *order = model_order_open(pool, request.model, clock_now());
+    Walker walker = {tables,
+                     pool,
+                     order,
+                     request,
+                     request_amounts(request, *pool->rules),
+                     model_hash,
+                     request.effect == Effect::kSelect,
+                     {},
+                     choice};
+    done = walk_order(&walker);
+    wakeups_close(&walker.ring);
+    if (!done) model_orders_tell_apart(pool, model_hash);
   }
-  wakeups_close(&walker.ring);
-  return walk;
 }

@@ -1,49 +1,48 @@
 // choose_key.h - finding the key of a pool that serves a request, and reserving it.
 //
-// A walk is one step, as if nothing else happened meanwhile: when it answers, each key that would have been better is
-// full, cooling or was granted later, and none has been freed since the walk looked at it.
+// A walk (core/quota/walk.h) is one step, as if nothing else happened meanwhile: when it answers, each key that would
+// have been better is full, blocked or was selected later, and none has eased since the walk looked at it.
 #pragma once
 
 #include "pg/server/postgres_api.h"
 
 #include <string_view>
 
+#include "core/quota/lease.h"
 #include "core/status.h"
 #include "pg/pool/pool_cache.h"
 
-enum class Effect { kGrant, kPeek };
+enum class Effect : uint8 { kSelect, kPeek };
 
 struct Request {
   std::string_view provider;
-  int64 tokens;
+  std::string_view model;    // empty: none is named
+  keypool::Amounts amounts;  // estimates, such as CoverParts leaves
+  bool tokens_given;         // else the provider's default_tokens stand for amounts.tokens
   Effect effect;
+  const keypool::KeyId *except_keys;
+  int except_count;
 };
 
-// Why the keys that were looked at cannot serve the request.
+// Why no key serves a request.
 struct Refusal {
-  bool blocked;             // at least one is cooling or at its limits
-  bool cooling;             // the one that is free first is cooling
-  keypool::TimeUs moment;   // when that is
-  bool too_large;           // at least one has a smaller max_tpm than the request has tokens
-  bool unopened;            // at least one has a secret that does not open
-  bool gone;                // at least one was deleted while its provider was loaded
-  keypool::Status problem;  // the first that needs a master key which is not there
+  keypool::WalkRefusal walk;
+  keypool::Status problem;     // of the first key that needs a master key which is not there
+  keypool::TimeUs returns_at;  // when the first key serves it that is off for a time; 0: none will
+  bool serves_model;           // else no key of the provider is for the model
 };
 
-struct Walk {
-  enum Kind {
-    kNone,          // no key serves: see the refusal
-    kFound,         // with Effect::kGrant it is reserved
-    kMoved,         // another key, or none, lies where one of the pool's should: forget the pool. Of a pool that was
-                    // loaded by this call, only if there is nothing but such keys
-    kOtherKeyring,  // the keyring was loaded anew: walk again
+struct Choice {
+  enum Kind : uint8 {
+    kNone,          // see the refusal
+    kFound,         // with Effect::kSelect it is reserved
+    kMoved,         // another meter, or none, lies where one of the pool's should: forget the pool
+    kOtherKeyring,  // the keyring was loaded anew: choose again
   } kind;
-  uint32 index;                      // kFound
-  keypool::Reservation reservation;  // kFound and Effect::kGrant
+  uint32 index;          // kFound: in the pool
+  keypool::Lease lease;  // kFound and Effect::kSelect
+  Refusal refusal;       // kNone
 };
 
-// Walks a pool in its order, with keypool.key_state opened. A key is found only if its secret has been seen to open.
-Walk choose_key(Relation state, Pool *pool, const Request &request, Refusal *refusal);
-
-// Opens the secret of a key into the buffer of secrets.h.
-keypool::Status open_pool_secret(const Pool &pool, uint32 index);
+// Chooses from a pool. A key is found only if its secret has been seen to open.
+void choose_key(const MeterTables &tables, Pool *pool, const Request &request, Choice *choice);

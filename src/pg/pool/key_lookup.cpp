@@ -2,61 +2,66 @@
 #include "pg/pool/key_lookup.h"
 
 #include "core/provider_name.h"
-#include "pg/catalog/provider_changes.h"
 #include "pg/catalog/relations.h"
 #include "pg/server/arguments.h"
 #include "pg/server/core_call.h"
 #include "pg/server/report.h"
-#include "pg/state/state_store.h"
 
-// Raises KP404 also if somebody disabled the trigger that checks the name.
-static std::string_view find_provider(Relation keys, const keypool::KeyId &id, Snapshot snapshot) {
+static std::string_view text_of(HeapTuple row, AttrNumber column, TupleDesc columns) {
+  bool is_null;
+  Datum value = heap_getattr(row, column, columns, &is_null);
+  return is_null ? std::string_view() : text_view(DatumGetTextPCopy(value));
+}
+
+// False also if somebody disabled the trigger that checks the name.
+static bool find_row(Relation keys, const keypool::KeyId &id, Snapshot snapshot, FoundKey *key) {
   ScanKeyData condition;
   ScanKeyInit(&condition, kKeysId, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(id.bytes));
   SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_id, true, snapshot, 1, &condition);
-  std::string_view provider;
+  *key = {};
   if (HeapTuple row = systable_getnext(scan)) {
-    bool is_null;
-    provider = text_view(DatumGetTextPCopy(heap_getattr(row, kKeysProvider, RelationGetDescr(keys), &is_null)));
+    key->provider = text_of(row, kKeysProvider, RelationGetDescr(keys));
+    key->account = text_of(row, kKeysAccount, RelationGetDescr(keys));
   }
   systable_endscan(scan);
-  if (!call_core([&] { return keypool::CheckProviderName(provider); }).ok()) report_unknown_key();
-  return provider;
+  return call_core([&] { return keypool::CheckProviderName(key->provider); }).ok();
 }
 
-static bool find_address(Relation state, const keypool::KeyId &id, Snapshot snapshot, ItemPointer address) {
-  StateFinder finder = state_finder_begin(state, snapshot);
-  bool found = state_finder_find(finder, id, address);
-  state_finder_end(&finder);
+static bool find_place(Relation meters, const keypool::KeyId &id, Snapshot snapshot, MeterPlace *place) {
+  MeterFinder finder = meter_finder_begin(MeterKind::kKey, meters, snapshot);
+  *place = {id, {}, InvalidBuffer};
+  bool found = meter_finder_find(finder, id, &place->address);
+  meter_finder_end(&finder);
   return found;
 }
 
-void warn_of_missing_state(void) {
-  ereport(WARNING, errmsg("keypool: a key of this provider has no state and is not used"),
+void warn_of_missing_meter(void) {
+  ereport(WARNING, errmsg("keypool: a key of this provider has no meter and is not used"),
           errhint("Run keypool_heal()."));
 }
 
-KeyReference find_key(const keypool::KeyId &id) {
+bool find_key(const keypool::KeyId &id, FoundKey *key) {
   // A snapshot from before the locks would not see the rows of a table that is being rewritten.
   Relation keys = table_open(relations().provider_keys, AccessShareLock);
-  Relation state = state_store_open(AccessShareLock);
+  Relation meters = meter_table_open(MeterKind::kKey, AccessShareLock);
   Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-  KeyReference found = {id, {}, 0, find_provider(keys, id, snapshot)};
-  bool has_state = find_address(state, id, snapshot, &found.address);
+  bool found = find_row(keys, id, snapshot, key);
+  bool has_meter = found && find_place(meters, id, snapshot, &key->place);
   UnregisterSnapshot(snapshot);
-  state_store_close(state, AccessShareLock);
+  table_close(meters, AccessShareLock);
   table_close(keys, AccessShareLock);
-  if (!has_state)
-    ereport(ERROR, errcode(ERRCODE_KEYPOOL_NOT_FOUND), errmsg("key has no state"), errhint("Run keypool_heal()."));
-  found.hash = provider_change_hash(found.provider);
+  if (found && !has_meter)
+    ereport(ERROR, errcode(ERRCODE_KEYPOOL_NOT_FOUND), errmsg("key has no meter"), errhint("Run keypool_heal()."));
   return found;
 }
 
 std::string_view find_provider_of_key(const keypool::KeyId &id) {
   Relation keys = table_open(relations().provider_keys, AccessShareLock);
   Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-  std::string_view provider = find_provider(keys, id, snapshot);
+  FoundKey key;
+  bool found = find_row(keys, id, snapshot, &key);
   UnregisterSnapshot(snapshot);
   table_close(keys, AccessShareLock);
-  return provider;
+  if (!found) report_unknown_key();
+  return key.provider;
 }

@@ -7,20 +7,19 @@
 
 #include <string_view>
 
-#include "core/key_id.h"
+#include "pg/state/meter_store.h"
 
-// A key, and where its state lies.
-struct KeyReference {
-  keypool::KeyId id;
-  ItemPointerData address;
-  uint32 hash;                // of its provider, as its changes are announced
-  std::string_view provider;  // in the cache, or in the current context
+// A key as its row says, in the current context, and where its meter lies.
+struct FoundKey {
+  MeterPlace place;
+  std::string_view provider;
+  std::string_view account;  // empty: none
 };
 
-// The key with this id. Raises KP404 if there is none, or if it has no state, which is warned of.
-KeyReference find_key(const keypool::KeyId &id);
+// False if there is no such key. Raises KP404 if it has no meter.
+bool find_key(const keypool::KeyId &id, FoundKey *key);
 
-// Only its provider, in the current context. Raises KP404 if there is no such key.
+// Only its provider. Raises KP404 if there is no such key.
 std::string_view find_provider_of_key(const keypool::KeyId &id);
 
-void warn_of_missing_state(void);
+void warn_of_missing_meter(void);

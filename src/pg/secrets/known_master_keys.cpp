@@ -50,7 +50,6 @@ static std::string_view column(HeapTuple row, Relation table, AttrNumber number)
 
 Status known_master_keys_compare(const keypool::Keyring &keyring) {
   entered.places = 0;  // the keyring may be another
-  if (!OidIsValid(relations().master_keys)) return {};
   char fingerprint[keypool::kFingerprintText + 1];
   Status status;
   Relation table = table_open(relations().master_keys, AccessShareLock);
@@ -148,7 +147,7 @@ static bool opens_nothing(keypool::Keyring *keyring, const MasterKey &key) {
 
 static void enter(keypool::Keyring *keyring, const MasterKey &key, bool proven) {
   uint64 place = UINT64CONST(1) << (&key - keyring->keys);
-  if (!OidIsValid(relations().master_keys) || is_entered(place)) return;
+  if (is_entered(place)) return;
   char fingerprint[keypool::kFingerprintText + 1];
   keypool::Fingerprint(key, fingerprint);
   Known known = look_up(key.id, fingerprint);

@@ -2,7 +2,7 @@
 #include "pg/secrets/new_secrets.h"
 
 extern "C" {
-#include "catalog/pg_class.h"
+#include "utils/jsonb.h"
 }
 
 #include "core/provider_name.h"
@@ -13,6 +13,7 @@ extern "C" {
 #include "pg/secrets/master_keys.h"
 #include "pg/secrets/pgp.h"
 #include "pg/secrets/statement_hiding.h"
+#include "pg/server/arguments.h"
 #include "pg/server/core_call.h"
 #include "pg/server/key_ids.h"
 #include "pg/server/private_memory.h"
@@ -46,49 +47,65 @@ bytea *fingerprint_secret(std::string_view secret, const SecretOwner &owner) {
   return fingerprint_under(master_keys()->keys[0], utf8_of_provider(owner.provider), utf8_of_text(secret, "key_value"));
 }
 
-// Lets no other transaction add a secret to a provider until this one ends. Providers share a few locks, so that a
-// transaction that adds to many needs no more.
-static void lock_provider(std::string_view provider) {
-  static constexpr uint32 kLocks = 256;
-  LockDatabaseObject(RelationRelationId, relations().provider_keys,
-                     static_cast<uint16>(1 + provider_change_hash(provider) % kLocks), ExclusiveLock);
+static bool same_account(HeapTuple row, TupleDesc columns, const text *account) {
+  bool is_null;
+  Datum other = heap_getattr(row, kKeysAccount, columns, &is_null);
+  if (is_null || account == nullptr) return is_null && account == nullptr;
+  return text_view(DatumGetTextPP(other)) == text_view(account);
 }
 
-// What is committed by now, and what this transaction has done, its running command included.
-static Snapshot snapshot_of_now(void) {
-  Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-  snapshot->curcid = GetCurrentCommandId(false) + 1;
-  return snapshot;
+static bool same_attributes(HeapTuple row, TupleDesc columns, struct varlena *attributes) {
+  bool is_null;
+  Datum other = heap_getattr(row, kKeysAttributes, columns, &is_null);
+  if (is_null || attributes == nullptr) return is_null && attributes == nullptr;
+  return compareJsonbContainers(&DatumGetJsonbP(other)->root, &DatumGetJsonbP(PointerGetDatum(attributes))->root) == 0;
 }
 
-// Raises KP409 if another key of the provider has this fingerprint.
+[[noreturn]] static void refuse_as_known(Datum id, const char *key) {
+  const char *known = DatumGetCString(DirectFunctionCall1(uuid_out, id));
+  ereport(ERROR, errcode(ERRCODE_KEYPOOL_KNOWN_SECRET), errmsg("the provider already has this secret"),
+          key != nullptr ? errdetail("Key %s has that of key %s.", key, known) : errdetail("Key %s has it.", known),
+          errhint("Use that key: a second one with this secret would have limits of its own. For another account or "
+                  "deployment, give it another account or other attributes."));
+  pg_unreachable();
+}
+
+// Raises KP409 if another key of the provider has this fingerprint and this use.
 static void refuse_known(Relation keys, Snapshot snapshot, const SecretOwner &owner, bytea *fingerprint,
-                         const char *key) {
+                         const SecretUse &use, const char *key) {
   ScanKeyData conditions[2];
+  TupleDesc columns = RelationGetDescr(keys);
   text *provider = cstring_to_text_with_len(owner.provider.data(), static_cast<int>(owner.provider.size()));
   ScanKeyInit(&conditions[0], kKeysProvider, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(provider));
   ScanKeyInit(&conditions[1], kKeysFingerprint, BTEqualStrategyNumber, F_BYTEAEQ, PointerGetDatum(fingerprint));
   SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_fingerprint, true, snapshot, 2, conditions);
   while (HeapTuple row = systable_getnext(scan)) {
     bool is_null;
-    Datum id = heap_getattr(row, kKeysId, RelationGetDescr(keys), &is_null);
+    Datum id = heap_getattr(row, kKeysId, columns, &is_null);
     if (key_id_from_datum(id) == owner.id) continue;
-    const char *known = DatumGetCString(DirectFunctionCall1(uuid_out, id));
-    ereport(ERROR, errcode(ERRCODE_KEYPOOL_KNOWN_SECRET), errmsg("the provider already has this secret"),
-            key != nullptr ? errdetail("Key %s has that of key %s.", key, known) : errdetail("Key %s has it.", known),
-            errhint("Use that key: a second one with this secret would have limits of its own."));
+    if (same_account(row, columns, use.account) && same_attributes(row, columns, use.attributes))
+      refuse_as_known(id, key);
   }
   systable_endscan(scan);
 }
 
-// Raises KP409 if another key of the provider has this secret, under any master key. Both are UTF-8.
+// Raises KP409 if another key of the provider has this secret for this use, under any master key. Both are UTF-8.
 static void refuse_known_secret(const SecretOwner &owner, std::string_view provider, std::string_view secret,
-                                const char *key) {
-  lock_provider(owner.provider);
+                                const SecretUse &use, const char *key) {
+  lock_provider(relations().provider_keys, owner.provider);
   Relation keys = table_open(relations().provider_keys, AccessShareLock);
   Snapshot snapshot = snapshot_of_now();
   for (int i = 0; i < master_keys()->count; ++i)
-    refuse_known(keys, snapshot, owner, fingerprint_under(master_keys()->keys[i], provider, secret), key);
+    refuse_known(keys, snapshot, owner, fingerprint_under(master_keys()->keys[i], provider, secret), use, key);
+  UnregisterSnapshot(snapshot);
+  table_close(keys, AccessShareLock);
+}
+
+void check_new_use(const SecretOwner &owner, bytea *fingerprint, const SecretUse &use, const char *key) {
+  lock_provider(relations().provider_keys, owner.provider);
+  Relation keys = table_open(relations().provider_keys, AccessShareLock);
+  Snapshot snapshot = snapshot_of_now();
+  refuse_known(keys, snapshot, owner, fingerprint, use, key);
   UnregisterSnapshot(snapshot);
   table_close(keys, AccessShareLock);
 }
@@ -127,7 +144,7 @@ static std::string_view cut_white_space(std::string_view secret, const char *key
   return left;
 }
 
-NewSecret take_new_secret(std::string_view given, const SecretOwner &owner, const char *key) {
+NewSecret take_new_secret(std::string_view given, const SecretOwner &owner, const SecretUse &use, const char *key) {
   std::string_view provider = utf8_of_provider(owner.provider);
   std::string_view secret = cut_white_space(plaintext_of(given), key);
   if (keypool::ClaimsEncryption(secret))
@@ -135,11 +152,9 @@ NewSecret take_new_secret(std::string_view given, const SecretOwner &owner, cons
                             "key_value must be the provider's secret itself, not an encrypted form of it"),
            key);
   refuse(call_core([&] { return keypool::CheckGivenSecret(secret); }), key);
-  NewSecret result = {seal_utf8(secret, {owner.id, provider}), nullptr};
-  if (!OidIsValid(relations().provider_keys_by_fingerprint)) return result;
-  refuse_known_secret(owner, provider, secret, key);
-  result.fingerprint = fingerprint_under(master_keys()->keys[0], provider, secret);
-  return result;
+  text *sealed = seal_utf8(secret, {owner.id, provider});
+  refuse_known_secret(owner, provider, secret, use, key);
+  return {sealed, fingerprint_under(master_keys()->keys[0], provider, secret)};
 }
 
 void check_new_provider(std::string_view provider, const char *key) {

@@ -1,11 +1,17 @@
 // arguments.cpp - reading and checking the arguments of SQL functions.
 #include "pg/server/arguments.h"
 
+extern "C" {
+#include "utils/array.h"
+}
+
 #include "core/provider_name.h"
-#include "core/window.h"
+#include "core/quota/model_pattern.h"
 #include "pg/server/core_call.h"
 #include "pg/server/key_ids.h"
 #include "pg/server/report.h"
+
+using keypool::KeyId;
 
 void argument_require(FunctionCallInfo fcinfo, int number, const char *name) {
   if (PG_ARGISNULL(number))
@@ -19,21 +25,52 @@ std::string_view argument_provider(FunctionCallInfo fcinfo, int number) {
   return provider;
 }
 
-keypool::KeyId argument_key(FunctionCallInfo fcinfo, int number) {
+KeyId argument_key(FunctionCallInfo fcinfo, int number) {
   argument_require(fcinfo, number, "key");
   return key_id_from_datum(PG_GETARG_DATUM(number));
 }
 
-int64 argument_tokens(FunctionCallInfo fcinfo, int number) {
-  int64 tokens = PG_ARGISNULL(number) ? 0 : PG_GETARG_INT64(number);
-  if (tokens < 0 || tokens > keypool::kMaxTokens)
+std::string_view argument_text(FunctionCallInfo fcinfo, int number) {
+  return argument_given(fcinfo, number) ? text_view(PG_GETARG_TEXT_PP(number)) : std::string_view();
+}
+
+std::string_view argument_model(FunctionCallInfo fcinfo, int number) {
+  if (!argument_given(fcinfo, number)) return {};
+  std::string_view model = text_view(PG_GETARG_TEXT_PP(number));
+  report_status(call_core([&] { return keypool::CheckModel(model); }));
+  return model;
+}
+
+static void require_range(int64 value, const char *name, int64 min, int64 max) {
+  if (value < min || value > max)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("tokens must be between 0 and %lld", static_cast<long long>(keypool::kMaxTokens)));
-  return tokens;
+            errmsg("%s must be between %lld and %lld", name, static_cast<long long>(min), static_cast<long long>(max)));
+}
+
+int64 argument_amount(FunctionCallInfo fcinfo, int number, const char *name, int64 max) {
+  if (!argument_given(fcinfo, number)) return 0;
+  int64 amount = PG_GETARG_INT64(number);
+  require_range(amount, name, 0, max);
+  return amount;
+}
+
+int64 argument_count(FunctionCallInfo fcinfo, int number, const char *name, int64 max) {
+  argument_require(fcinfo, number, name);
+  int64 count = PG_GETARG_INT64(number);
+  require_range(count, name, 1, max);
+  return count;
 }
 
 int64 argument_limit(FunctionCallInfo fcinfo, int number, const char *name) {
   int64 limit = PG_ARGISNULL(number) ? 0 : PG_GETARG_INT64(number);
   if (limit < 0) ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must not be negative", name));
   return limit;
+}
+
+KeyIds argument_keys(FunctionCallInfo fcinfo, int number, const char *name) {
+  static_assert(sizeof(KeyId) == UUID_LEN && alignof(KeyId) == 1);  // without NULLs, they lie one after the other
+  ArrayType *array = PG_GETARG_ARRAYTYPE_P(number);
+  if (array_contains_nulls(array))
+    ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not contain nulls", name));
+  return {reinterpret_cast<const KeyId *>(ARR_DATA_PTR(array)), ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))};
 }

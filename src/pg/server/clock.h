@@ -3,7 +3,7 @@
 
 #include "pg/server/postgres_api.h"
 
-#include "core/key_state.h"
+#include "core/quota/time.h"
 
 inline constexpr int64 kUnixEpochOffset = int64{POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE} * USECS_PER_DAY;
 

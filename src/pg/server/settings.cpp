@@ -8,6 +8,7 @@
 int keypool_cache_size = 16384;
 int keypool_default_cooldown = 60;
 int keypool_max_cooldown = 86400;
+bool keypool_log_reservations = false;
 char *keypool_master_key_command = nullptr;
 char *keypool_master_key_file = nullptr;
 char *keypool_pgp_secret_key_file = nullptr;
@@ -74,6 +75,9 @@ void settings_init(void) {
                           &keypool_default_cooldown, 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.max_cooldown", "Longest cooldown that a 429 can start.", nullptr,
                           &keypool_max_cooldown, 86400, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable("keypool.log_reservations", "Whether selections write what they reserve to the WAL.",
+                           "Then a standby that takes over knows which calls were under way. Nothing waits for it.",
+                           &keypool_log_reservations, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("keypool.test_now", "Time that keypool takes for now, for tests.",
                              "Empty means the server's clock.", &test_now_text, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
                              check_test_now, assign_test_now, nullptr);

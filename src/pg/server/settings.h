@@ -3,11 +3,12 @@
 
 #include "pg/server/postgres_api.h"
 
-#include "core/key_state.h"
+#include "core/quota/time.h"
 
 extern int keypool_cache_size;             // kB
 extern int keypool_default_cooldown;       // seconds
 extern int keypool_max_cooldown;           // seconds
+extern bool keypool_log_reservations;      // whether selections are logged
 extern char *keypool_master_key_command;   // shell command, or empty
 extern char *keypool_pgp_secret_key_file;  // path, or empty
 extern char *keypool_master_key_file;      // path, or empty

@@ -17,8 +17,11 @@ extern "C" {
 #include "pg/secrets/master_keys.h"
 #include "pg/secrets/secrets.h"
 #include "pg/server/arguments.h"
+#include "pg/server/clock.h"
 #include "pg/server/key_ids.h"
 #include "pg/server/settings.h"
+#include "pg/sql/quota_overlap.h"
+#include "pg/state/meter_store.h"
 
 static constexpr int kColumn = 58;  // so that psql shows the table at 80 columns
 
@@ -100,7 +103,7 @@ static SecretCensus take_census(void) {
   return census;
 }
 
-static int64 count_keys(const char *sql) {
+static int64 count_rows(const char *sql) {
   SPI_connect();
   owner_execute_connected(sql, {});
   bool is_null;
@@ -109,36 +112,64 @@ static int64 count_keys(const char *sql) {
   return count;
 }
 
-static bool is_updated(void) { return OidIsValid(relations().master_keys); }
-
-// Keys that have the secret of another key of their provider, and keys of which that is not known.
+// Keys that have the secret of another key of their provider for the same use, and keys of which that is not known.
 static void check_duplicates(ReturnSetInfo *result) {
   static const char *const kShared =
       "SELECT COALESCE(pg_catalog.sum(same.keys), 0)::bigint FROM (SELECT pg_catalog.count(*) AS keys"
-      " FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, fingerprint"
+      " FROM keypool.provider_keys WHERE fingerprint IS NOT NULL"
+      " GROUP BY provider_id, fingerprint, account, attributes"
       " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) same";
   static const char *const kUnknown =
       "SELECT pg_catalog.count(*) FROM keypool.provider_keys WHERE fingerprint IS NULL AND unopened_since IS NULL";
-  int64 shared = is_updated() ? count_keys(kShared) : 0;
-  int64 unknown = is_updated() ? count_keys(kUnknown) : 0;
+  int64 shared = count_rows(kShared);
+  int64 unknown = count_rows(kUnknown);
   const char *advice = psprintf("keys that were not compared with others: %lld; run SELECT * FROM keypool_heal()",
                                 static_cast<long long>(unknown));
   if (shared > 0)
     advice = psprintf(
         "%lld keys share a secret with another of their provider, and each has limits of its own: SELECT "
-        "array_agg(id) FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, "
-        "fingerprint HAVING count(*) > 1 finds them; delete all but one of each",
+        "array_agg(id) FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, fingerprint, "
+        "account, attributes HAVING count(*) > 1 finds them; delete all but one of each",
         static_cast<long long>(shared));
   put_check(result, "duplicates", shared + unknown == 0, advice);
 }
 
-static void check_states(ReturnSetInfo *result) {
-  int64 missing = count_keys(
-      "SELECT pg_catalog.count(*) FROM keypool.provider_keys k WHERE NOT EXISTS (SELECT FROM keypool.key_state s"
-      " WHERE s.key_id OPERATOR(pg_catalog.=) k.id)");
-  put_check(result, "states", missing == 0,
-            psprintf("keys that have no state and are not used: %lld; run SELECT * FROM keypool_heal()",
+static void check_meters(ReturnSetInfo *result) {
+  static const char *const kMissing =
+      "SELECT (SELECT pg_catalog.count(*) FROM keypool.provider_keys k WHERE NOT EXISTS (SELECT FROM"
+      " keypool.key_meters m WHERE m.key_id OPERATOR(pg_catalog.=) k.id)) OPERATOR(pg_catalog.+)"
+      " (SELECT pg_catalog.count(*) FROM keypool.quotas q WHERE NOT EXISTS (SELECT FROM"
+      " keypool.quota_meters m WHERE m.quota_id OPERATOR(pg_catalog.=) q.id))";
+  int64 missing = count_rows(kMissing);
+  put_check(result, "meters", missing == 0,
+            psprintf("keys and quotas that have no meter and are not used: %lld; run SELECT * FROM keypool_heal()",
                      static_cast<long long>(missing)));
+  int64 ahead = meter_store_count_ahead(clock_now());
+  put_check(result, "clock", ahead == 0,
+            psprintf("counters that are more than 10 minutes ahead of the server's clock, which was wrong once: %lld; "
+                     "their next use moves them to now, and until then they are full or blocked as they were",
+                     static_cast<long long>(ahead)));
+}
+
+// Quotas that a restore or replication may have brought, and of which some request would meet one too many: it is
+// refused then.
+static void check_quotas(ReturnSetInfo *result) {
+  char *crowd = find_crowd_anywhere();
+  put_check(result, "quotas", crowd == nullptr,
+            psprintf("more than %d of a provider can apply to one request, which is refused: %s; give one of them "
+                     "another account or other models",
+                     keypool::kMaxQuotas, crowd));
+}
+
+static void check_expiry(ReturnSetInfo *result) {
+  static const char *const kExpiring =
+      "SELECT pg_catalog.count(*) FROM keypool.provider_keys WHERE is_active AND expires_at"
+      " OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.+) '7 days'::pg_catalog.interval)";
+  int64 expiring = count_rows(kExpiring);
+  put_check(result, "expiry", expiring == 0,
+            psprintf("keys that have expired or will within 7 days: %lld; see expires_at in keypool.keys; replace, "
+                     "switch off or delete them",
+                     static_cast<long long>(expiring)));
 }
 
 static void check_secrets(ReturnSetInfo *result, const keypool::Status &problem) {
@@ -161,7 +192,8 @@ static void check_other_logging(ReturnSetInfo *result) {
             "messages");
   put_check(result, "pgaudit", setting_is_off("pgaudit.log", "none") && setting_is_off("pgaudit.role", ""),
             "logs what people type, and bind if pgaudit.log_parameter is on; keypool hides it in statements that name "
-            "keypool_add_key or provider_keys: give secrets to these, not to functions that call them");
+            "keypool_add_key, keypool_set_secret, keypool_update_key or provider_keys: give secrets to these, not to "
+            "functions that call them");
   put_check(result, "debug_print",
             setting_is_off("debug_print_parse", "off") && setting_is_off("debug_print_rewritten", "off") &&
                 setting_is_off("debug_print_plan", "off"),
@@ -179,8 +211,12 @@ static void check_cache(ReturnSetInfo *result) {
   SPI_connect();
   uint64 providers = owner_execute_connected(
       "SELECT pg_catalog.count(*), pg_catalog.sum(pg_catalog.octet_length(key_value)),"
-      " coalesce(pg_catalog.sum(pg_catalog.octet_length(key_label)), 0) FROM keypool.provider_keys GROUP BY "
-      "provider_id",
+      " coalesce(pg_catalog.sum(coalesce(pg_catalog.octet_length(key_label), 0)"
+      " OPERATOR(pg_catalog.+) coalesce(pg_catalog.octet_length(account), 0)"
+      " OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size(models), 0)"
+      " OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size(except_models), 0)"
+      " OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size(attributes), 0)), 0)"
+      " FROM keypool.provider_keys GROUP BY provider_id",
       {});
   for (uint64 i = 0; i < providers; ++i) {
     auto number = [&](int column) {
@@ -242,13 +278,18 @@ static bool is_closed(Oid table) {
 
 static void check_tables(ReturnSetInfo *result) {
   const KeypoolRelations tables = relations();
-  put_check(result, "triggers",
-            fire_always(tables.provider_keys) && fire_always(tables.key_state) && fire_always(tables.grants) &&
-                (!OidIsValid(tables.master_keys) || fire_always(tables.master_keys)),
+  bool always = true;
+  bool closed = true;
+  for (Oid table : {tables.provider_keys, tables.quotas, tables.providers, tables.key_meters, tables.quota_meters,
+                    tables.grants, tables.master_keys}) {
+    always = always && fire_always(table);
+    closed = closed && is_closed(table);
+  }
+  // The view gives to whoever may use it what its owner has on the meters.
+  closed = closed && is_closed(get_relname_relid("key_state", get_rel_namespace(tables.key_meters)));
+  put_check(result, "triggers", always,
             "a trigger of keypool's tables is off, or replication skips it: ALTER TABLE ... ENABLE ALWAYS TRIGGER");
-  put_check(result, "tables closed",
-            is_closed(tables.provider_keys) && is_closed(tables.key_state) && is_closed(tables.grants) &&
-                (!OidIsValid(tables.master_keys) || is_closed(tables.master_keys)),
+  put_check(result, "tables closed", closed,
             "somebody was granted rights on keypool's tables: revoke them, and use keypool_grant()");
 }
 
@@ -311,8 +352,6 @@ static void check_server(ReturnSetInfo *result) {
   put_check(result, "checksums", setting_is("data_checksums", "on"),
             "are off: a damaged page goes unnoticed; stop the server and run pg_checksums --enable");
   put_check(result, "version", kServerIsTested, "this PostgreSQL is not tested with this keypool: use 15, 17 or 18");
-  put_check(result, "extension", is_updated(),
-            "is older than its library: run ALTER EXTENSION keypool UPDATE, then SELECT * FROM keypool_heal()");
 }
 
 extern "C" {
@@ -326,7 +365,9 @@ Datum keypool_doctor(PG_FUNCTION_ARGS) {
   check_keyring(result, problem);
   check_secrets(result, problem);
   check_duplicates(result);
-  check_states(result);
+  check_meters(result);
+  check_quotas(result);
+  check_expiry(result);
   check_cache(result);
   check_logging(result);
   check_tables(result);

@@ -1,4 +1,4 @@
-// heal.cpp - keypool_heal: every secret under the primary master key, and every key with a state.
+// heal.cpp - keypool_heal: every secret under the primary master key, and every key and quota with a meter.
 #include "pg/server/postgres_api.h"
 
 #include "pg/catalog/owner_query.h"
@@ -11,12 +11,19 @@
 #include "pg/server/key_ids.h"
 #include "pg/server/report.h"
 
-#define KEYS_WITHOUT_STATE        \
+#define KEYS_WITHOUT_METER        \
   " FROM keypool.provider_keys k" \
-  " WHERE NOT EXISTS (SELECT FROM keypool.key_state s WHERE s.key_id OPERATOR(pg_catalog.=) k.id)"
-static const char *const kFindMissingStates = "SELECT" KEYS_WITHOUT_STATE " LIMIT 1";
-static const char *const kAddMissingStates =
-    "INSERT INTO keypool.key_state (key_id, state) SELECT k.id, '1'" KEYS_WITHOUT_STATE;
+  " WHERE NOT EXISTS (SELECT FROM keypool.key_meters m WHERE m.key_id OPERATOR(pg_catalog.=) k.id)"
+#define QUOTAS_WITHOUT_METER \
+  " FROM keypool.quotas q"   \
+  " WHERE NOT EXISTS (SELECT FROM keypool.quota_meters m WHERE m.quota_id OPERATOR(pg_catalog.=) q.id)"
+static const char *const kFindMissingMeters =
+    "SELECT" KEYS_WITHOUT_METER " UNION ALL SELECT" QUOTAS_WITHOUT_METER " LIMIT 1";
+// Fresh ones, in their text form. What is not as configured their first use sees to.
+static const char *const kAddMissingKeyMeters =
+    "INSERT INTO keypool.key_meters (key_id, meter) SELECT k.id, '2'" KEYS_WITHOUT_METER;
+static const char *const kAddMissingQuotaMeters =
+    "INSERT INTO keypool.quota_meters (quota_id, meter) SELECT q.id, '2'" QUOTAS_WITHOUT_METER;
 static const char *const kReadBatch =
     "SELECT id, provider_id, key_value, unopened_since IS NOT NULL, fingerprint IS NULL FROM keypool.provider_keys"
     " WHERE id OPERATOR(pg_catalog.>) $1"
@@ -65,12 +72,12 @@ static void store_secret(const keypool::KeyId &id, text *sealed) {
 }
 
 // What is known of a key beside its secret.
-struct Known {
+struct KnownOfKey {
   bool noted;  // it is noted already that the secret does not open
   bool has_fingerprint;
 };
 
-static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text, const Known &known) {
+static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text, const KnownOfKey &known) {
   keypool::StoredSecret stored;
   keypool::ParseStored(stored_text, static_cast<uint8_t *>(palloc(stored_text.size() + 1)), &stored);
   keypool::Status status = open_secret(stored, owner);
@@ -95,12 +102,14 @@ static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view st
   return sealed != nullptr ? Healed::kResealed : Healed::kNothingToDo;
 }
 
-// Between SPI_connect and SPI_finish. The lock is the one that the trigger on keypool.key_state takes, and must come
+// Between SPI_connect and SPI_finish. The locks are those that the triggers on the tables of meters take, and must come
 // first.
-static void add_missing_states(void) {
-  if (owner_execute_connected(kFindMissingStates, {}) == 0) return;
+static void add_missing_meters(void) {
+  if (owner_execute_connected(kFindMissingMeters, {}) == 0) return;
   LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
-  owner_execute_connected(kAddMissingStates, {});
+  LockRelationOid(relations().quotas, ShareRowExclusiveLock);
+  owner_execute_connected(kAddMissingKeyMeters, {});
+  owner_execute_connected(kAddMissingQuotaMeters, {});
 }
 
 // How far a run has come.
@@ -123,7 +132,7 @@ static bool heal_batch(Run *run, int64 size) {
     text *provider = DatumGetTextPP(column(rows->vals[i], 2));
     text *stored = DatumGetTextPP(column(rows->vals[i], 3));
     keypool::SecretOwner owner = {key_id_from_datum(column(rows->vals[i], 1)), text_view(provider)};
-    Known known = {DatumGetBool(column(rows->vals[i], 4)), !DatumGetBool(column(rows->vals[i], 5))};
+    KnownOfKey known = {DatumGetBool(column(rows->vals[i], 4)), !DatumGetBool(column(rows->vals[i], 5))};
     Healed outcome = heal_secret(owner, text_view(stored), known);
     run->healed += outcome == Healed::kResealed;
     run->failed += outcome == Healed::kFailed;
@@ -136,10 +145,6 @@ static bool heal_batch(Run *run, int64 size) {
 static void check_may_heal(const char *function) {
   report_if_read_only(function);
   privileges_require_everywhere(Right::kOperator);
-  if (!OidIsValid(relations().master_keys))
-    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-            errmsg("%s() needs version 0.2.0 of the extension", function),
-            errhint("Run ALTER EXTENSION keypool UPDATE."));
   report_status(master_keys_diagnosis());  // without the right keyring nothing is touched
 }
 
@@ -161,7 +166,7 @@ Datum keypool_heal(PG_FUNCTION_ARGS) {
   check_may_heal("keypool_heal");
   Run run = {};
   SPI_connect();
-  add_missing_states();
+  add_missing_meters();
   while (heal_batch(&run, kBatch)) continue;
   SPI_finish();
   return heal_row(fcinfo, run);
@@ -178,7 +183,7 @@ Datum keypool_heal_in_batches(PG_FUNCTION_ARGS) {
   bool atomic = call == nullptr || !IsA(call, CallContext) || call->atomic;
   Run run = {};
   SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
-  add_missing_states();
+  add_missing_meters();
   while (heal_batch(&run, batch))
     if (!atomic) SPI_commit();
   SPI_finish();

@@ -11,20 +11,22 @@
 #include "pg/server/clock.h"
 #include "pg/server/report.h"
 
-// Times and ids may be text or what they should be; through text both read alike.
+// Times and ids may be text or what they should be; through text both read alike. A key that is off stays off, unless
+// its cooldown goes on: then it comes back after that.
 static const char *const kImportKeys =
     "INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, priority, max_rpm, max_tpm, is_active,"
     "  inactive_until, created_at, updated_at)"
     " SELECT id::text::uuid, provider_id, key_label, key_value, COALESCE(priority, 0),"
     "  NULLIF(GREATEST(max_rpm, 0), 0), NULLIF(GREATEST(max_tpm, 0), 0), is_active,"
-    "  CASE WHEN NOT is_active THEN cooldown_until::text::timestamptz END,"
+    "  CASE WHEN NOT is_active AND cooldown_until::text::timestamptz > $1 THEN cooldown_until::text::timestamptz END,"
     "  COALESCE(created_at::text::timestamptz, now()),"
     "  COALESCE(updated_at::text::timestamptz, created_at::text::timestamptz, now())"
     " FROM %s";
 
-// The state in its text form (see key_state.h). What was used in the running minute counts as used now, what was used
-// in the one before as used in its last second: later than it was, so that no limit can be exceeded by moving.
-static const char *const kImportStates =
+// The meter in the text form of layout 1 (see meter_text.h), which says all that is known. What was used in the running
+// minute counts as used now, what was used in the one before as used in its last second: later than it was, so that no
+// limit can be exceeded by moving.
+static const char *const kImportMeters =
     "WITH source_key AS ("
     "  SELECT id::text::uuid AS id, COALESCE(total_requests, 0) AS requests, COALESCE(total_tokens, 0) AS tokens,"
     "   COALESCE((extract(epoch FROM last_used_at::text::timestamptz) * 1000000)::bigint, 0) AS last_used,"
@@ -45,10 +47,10 @@ static const char *const kImportStates =
     "   string_agg(format('second=%%s/%%s/%%s', last_second, requests, tokens), ' ')"
     "     FILTER (WHERE last_second >= now_second - 60) AS seconds,"
     "   max(last_second) AS newest FROM kept_minute GROUP BY id)"
-    " INSERT INTO keypool.key_state (key_id, state)"
+    " INSERT INTO keypool.key_meters (key_id, meter)"
     " SELECT k.id, concat_ws(' ', '1', format('total_requests=%%s total_tokens=%%s last_used_at=%%s last_429_at=%%s"
     " cooldown_until=%%s newest_second=%%s', k.requests, k.tokens, k.last_used, k.last_429, k.cooldown,"
-    "   COALESCE(m.newest, 0)), m.seconds, m.fields, format('last_grant=%%s', k.last_used))::keypool.state"
+    "   COALESCE(m.newest, 0)), m.seconds, m.fields, format('last_grant=%%s', k.last_used))::keypool.meter"
     " FROM source_key k LEFT JOIN minutes m USING (id)";
 
 static const char *const kNoWindows =
@@ -108,12 +110,13 @@ Datum keypool_import(PG_FUNCTION_ARGS) {
   SPI_connect();
   source_table_read(PG_GETARG_OID(0), kKeyColumns, keys);
   if (!PG_ARGISNULL(1)) source_table_read(PG_GETARG_OID(1), kWindowColumns, windows);
-  // The lock that the trigger on keypool.key_state takes must come first, or two imports at once would wait for each
+  // The lock that the trigger on keypool.key_meters takes must come first, or two imports at once would wait for each
   // other.
   LockRelationOid(relations().provider_keys, ShareRowExclusiveLock);
   check_names(keys);
-  uint64 key_count = execute(psprintf(kImportKeys, keys), 0, Datum{0});
-  execute(psprintf(kImportStates, keys, windows), 1, TimestampTzGetDatum(clock_to_timestamptz(clock_now())));
+  Datum now = TimestampTzGetDatum(clock_to_timestamptz(clock_now()));
+  uint64 key_count = execute(psprintf(kImportKeys, keys), 1, now);
+  execute(psprintf(kImportMeters, keys, windows), 1, now);
   uint64 window_count = PG_ARGISNULL(1) ? 0 : count_rows(windows);
   SPI_finish();
   AtEOXact_GUC(true, nest_level);

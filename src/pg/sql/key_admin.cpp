@@ -1,7 +1,8 @@
-// key_admin.cpp - keypool_add_key, keypool_toggle_key and keypool_delete_key: ordinary, transactional configuration.
+// key_admin.cpp - adding, changing and removing keys: ordinary, transactional configuration.
 #include "pg/server/postgres_api.h"
 
 #include "pg/catalog/owner_query.h"
+#include "pg/catalog/relations.h"
 #include "pg/pool/key_access.h"
 #include "pg/secrets/new_secrets.h"
 #include "pg/secrets/statement_hiding.h"
@@ -9,26 +10,125 @@
 #include "pg/server/clock.h"
 #include "pg/server/key_ids.h"
 #include "pg/server/report.h"
+#include "pg/sql/settings_json.h"
 
 using keypool::KeyId;
 
+static constexpr SettingColumn kSettings[] = {
+    {"key_label", SettingKind::kText, 0, 0, nullptr},
+    {"priority", SettingKind::kNumber, PG_INT32_MIN, PG_INT32_MAX, nullptr},
+    {"is_active", SettingKind::kBoolean, 0, 0, nullptr},
+    {"inactive_until", SettingKind::kTime, 0, 0, nullptr},
+    {"account", SettingKind::kText, 0, 0, nullptr},
+    {"models", SettingKind::kTexts, 0, 0, nullptr},
+    {"except_models", SettingKind::kTexts, 0, 0, nullptr},
+    {"weight", SettingKind::kNumber, 1, 1000, nullptr},
+    {"max_rpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_tpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_output_tpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_rpd", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_tpd", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_requests_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_tokens_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_cost_per_day", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_cost_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"max_in_flight", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
+    {"burst_seconds", SettingKind::kNumber, 1, 30, nullptr},
+    {"attributes", SettingKind::kObject, 0, 0, nullptr},
+    {"expires_at", SettingKind::kTime, 0, 0, nullptr},
+    {"key_value", SettingKind::kRefused, 0, 0, "Secrets never travel in JSON: use keypool_set_secret()."},
+};
+
 static const char *const kInsert =
-    "INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, priority, max_rpm, max_tpm, fingerprint)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-static const char *const kInsertBefore020 =
-    "INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, priority, max_rpm, max_tpm)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    "INSERT INTO keypool.provider_keys (id, provider_id, key_value, fingerprint%s%s) VALUES ($1, $2, $3, $4%s%s)";
+static const char *const kUpdate = "UPDATE keypool.provider_keys SET (%s) = ROW(%s) WHERE id OPERATOR(pg_catalog.=) $1";
+static const char *const kSetSecret =
+    "UPDATE keypool.provider_keys SET key_value = $2 WHERE id OPERATOR(pg_catalog.=) $1";
 static const char *const kToggle =
     "UPDATE keypool.provider_keys SET is_active = $2, inactive_until = $3 WHERE id OPERATOR(pg_catalog.=) $1";
 static const char *const kDelete = "DELETE FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.=) $1";
+static const char *const kFind =
+    "SELECT id FROM keypool.provider_keys WHERE provider_id OPERATOR(pg_catalog.=) $1"
+    " AND key_label OPERATOR(pg_catalog.=) $2 LIMIT 2";
 
-static NewSecret argument_secret(FunctionCallInfo fcinfo, int number, const keypool::SecretOwner &owner) {
+static Settings read_key_settings(FunctionCallInfo fcinfo, int number, const char *argument) {
+  struct varlena *object = argument_given(fcinfo, number) ? PG_GETARG_VARLENA_P(number) : nullptr;
+  return read_settings(argument, object, kSettings, lengthof(kSettings));
+}
+
+static NewSecret argument_secret(FunctionCallInfo fcinfo, int number, const keypool::SecretOwner &owner,
+                                 const SecretUse &use) {
   argument_require(fcinfo, number, "key_value");
-  return take_new_secret(text_view(PG_GETARG_TEXT_PP(number)), owner, nullptr);
+  return take_new_secret(text_view(PG_GETARG_TEXT_PP(number)), owner, use, nullptr);
 }
 
 static void require_found(uint64 rows) {
   if (rows == 0) report_unknown_key();
+}
+
+// Takes an argument in as the setting of this name, unless it is as by default.
+static void take_argument(Settings *settings, const char *name, Datum value, bool is_default) {
+  if (is_default) return;
+  int i = settings->index_of(name);
+  if (settings->given[i])
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("%s must not be given as an argument and in settings", name));
+  settings->given[i] = true;
+  settings->values[i] = value;
+}
+
+// The settings of keypool_add_key with its arguments beside them.
+static Settings read_new_key(FunctionCallInfo fcinfo) {
+  argument_require(fcinfo, 3, "priority");
+  int64 max_rpm = argument_limit(fcinfo, 4, "max_rpm");
+  int64 max_tpm = argument_limit(fcinfo, 5, "max_tpm");
+  Settings settings = read_key_settings(fcinfo, 6, "settings");
+  take_argument(&settings, "key_label", PG_ARGISNULL(1) ? Datum{0} : PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+  take_argument(&settings, "priority", Int64GetDatum(PG_GETARG_INT32(3)), PG_GETARG_INT32(3) == 0);
+  take_argument(&settings, "max_rpm", Int64GetDatum(max_rpm), max_rpm == 0);
+  take_argument(&settings, "max_tpm", Int64GetDatum(max_tpm), max_tpm == 0);
+  return settings;
+}
+
+static void insert_key(const KeyId &id, Datum provider, const NewSecret &secret, const Settings &settings) {
+  QueryArguments arguments;
+  StringInfoData names, values;
+  initStringInfo(&names);
+  initStringInfo(&values);
+  arguments.Add(UUIDOID, key_id_datum(id));
+  arguments.Add(TEXTOID, provider);
+  arguments.Add(TEXTOID, PointerGetDatum(secret.sealed));
+  arguments.Add(BYTEAOID, PointerGetDatum(secret.fingerprint));
+  list_settings(settings, &arguments, &names, &values);
+  const char *separator = settings.any() ? ", " : "";
+  owner_execute(psprintf(kInsert, separator, names.data, separator, values.data), arguments);
+}
+
+// What a new secret of a key must be checked against, as this transaction sees it.
+struct KeyRow {
+  std::string_view provider;
+  SecretUse use;
+};
+
+// Raises KP404 if there is no such key.
+static KeyRow read_key(const KeyId &id) {
+  Relation keys = table_open(relations().provider_keys, AccessShareLock);
+  Snapshot snapshot = snapshot_of_now();
+  ScanKeyData condition;
+  ScanKeyInit(&condition, kKeysId, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(id.bytes));
+  SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_id, true, snapshot, 1, &condition);
+  HeapTuple row = systable_getnext(scan);
+  if (!HeapTupleIsValid(row)) report_unknown_key();
+  Datum values[kKeysColumns];
+  bool nulls[kKeysColumns];
+  read_provider_keys_row(heap_copytuple(row), RelationGetDescr(keys), values, nulls);
+  KeyRow key = {text_view(DatumGetTextPP(values[kKeysProvider - 1])), {}};
+  if (!nulls[kKeysAccount - 1]) key.use.account = DatumGetTextPP(values[kKeysAccount - 1]);
+  if (!nulls[kKeysAttributes - 1]) key.use.attributes = PG_DETOAST_DATUM(values[kKeysAttributes - 1]);
+  systable_endscan(scan);
+  UnregisterSnapshot(snapshot);
+  table_close(keys, AccessShareLock);
+  return key;
 }
 
 extern "C" {
@@ -38,26 +138,69 @@ Datum keypool_add_key(PG_FUNCTION_ARGS) {
   hide_running_statement();
   if (!PG_ARGISNULL(2)) hide_given_secret(text_view(PG_GETARG_TEXT_PP(2)));
   std::string_view provider = argument_provider(fcinfo, 0);
-  argument_require(fcinfo, 3, "priority");
-  int64 max_rpm = argument_limit(fcinfo, 4, "max_rpm");
-  int64 max_tpm = argument_limit(fcinfo, 5, "max_tpm");
+  Settings settings = read_new_key(fcinfo);
   report_if_read_only("keypool_add_key");
   privileges_require(Right::kOperator, provider);
   check_new_provider(provider, nullptr);
-  if (!PG_ARGISNULL(1)) check_new_label(text_view(PG_GETARG_TEXT_PP(1)), nullptr);
+  if (struct varlena *label = settings.value_of("key_label")) check_new_label(text_view(label), nullptr);
   KeyId id = new_key_id(provider);
-  NewSecret secret = argument_secret(fcinfo, 2, {id, provider});
+  SecretUse use = {settings.value_of("account"), settings.value_of("attributes")};
+  insert_key(id, PG_GETARG_DATUM(0), argument_secret(fcinfo, 2, {id, provider}, use), settings);
+  PG_RETURN_DATUM(key_id_datum(id));
+}
 
+PG_FUNCTION_INFO_V1(keypool_update_key);
+Datum keypool_update_key(PG_FUNCTION_ARGS) {
+  KeyId id = argument_key(fcinfo, 0);
+  argument_require(fcinfo, 1, "changes");
+  Settings settings = read_key_settings(fcinfo, 1, "changes");
+  report_if_read_only("keypool_update_key");
+  key_access_check(id, Right::kOperator);
+  if (!settings.any()) PG_RETURN_VOID();
+  QueryArguments arguments;
+  StringInfoData names, values;
+  initStringInfo(&names);
+  initStringInfo(&values);
+  arguments.Add(UUIDOID, key_id_datum(id));
+  list_settings(settings, &arguments, &names, &values);
+  require_found(owner_execute(psprintf(kUpdate, names.data, values.data), arguments));
+  PG_RETURN_VOID();
+}
+
+// The secret is sealed before the statement, which others may log, gets it.
+PG_FUNCTION_INFO_V1(keypool_set_secret);
+Datum keypool_set_secret(PG_FUNCTION_ARGS) {
+  hide_running_statement();
+  if (!PG_ARGISNULL(1)) hide_given_secret(text_view(PG_GETARG_TEXT_PP(1)));
+  KeyId id = argument_key(fcinfo, 0);
+  report_if_read_only("keypool_set_secret");
+  KeyRow key = read_key(id);
+  privileges_require(Right::kOperator, key.provider);
+  NewSecret secret = argument_secret(fcinfo, 1, {id, key.provider}, key.use);
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(id));
-  arguments.Add(TEXTOID, PG_GETARG_DATUM(0));
-  arguments.Add(TEXTOID, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
   arguments.Add(TEXTOID, PointerGetDatum(secret.sealed));
-  arguments.Add(INT4OID, PG_GETARG_DATUM(3));
-  arguments.Add(INT8OID, Int64GetDatum(max_rpm), max_rpm == 0);
-  arguments.Add(INT8OID, Int64GetDatum(max_tpm), max_tpm == 0);
-  if (secret.fingerprint != nullptr) arguments.Add(BYTEAOID, PointerGetDatum(secret.fingerprint));
-  owner_execute(secret.fingerprint != nullptr ? kInsert : kInsertBefore020, arguments);
+  require_found(owner_execute(kSetSecret, arguments));
+  PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(keypool_key);
+Datum keypool_key(PG_FUNCTION_ARGS) {
+  std::string_view provider = argument_provider(fcinfo, 0);
+  argument_require(fcinfo, 1, "key_label");
+  privileges_require(Right::kMonitor, provider);
+  QueryArguments arguments;
+  arguments.Add(TEXTOID, PG_GETARG_DATUM(0));
+  arguments.Add(TEXTOID, PG_GETARG_DATUM(1));
+  SPI_connect();
+  uint64 found = owner_execute_connected(kFind, arguments);
+  require_found(found);
+  if (found > 1)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("key_label is that of several keys"),
+            errhint("keypool_list_keys() shows their ids."));
+  bool is_null;
+  KeyId id = key_id_from_datum(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+  SPI_finish();
   PG_RETURN_DATUM(key_id_datum(id));
 }
 

@@ -1,17 +1,19 @@
 // listing.cpp - keypool_list_keys and keypool_usage: what the keys look like now, without their secrets.
 #include "pg/server/postgres_api.h"
 
-#include "core/window.h"
+#include "core/quota/settling.h"
+#include "pg/catalog/privileges.h"
 #include "pg/catalog/relations.h"
-#include "pg/pool/key_access.h"
+#include "pg/pool/call_meters.h"
+#include "pg/pool/pool_cache.h"
 #include "pg/server/arguments.h"
 #include "pg/server/clock.h"
 #include "pg/server/key_ids.h"
 #include "pg/server/report.h"
-#include "pg/state/state_store.h"
+#include "pg/state/meter_store.h"
 
 using keypool::KeyId;
-using keypool::KeyState;
+using keypool::Meter;
 using keypool::TimeUs;
 
 // Columns of keypool_list_keys, in order.
@@ -33,6 +35,10 @@ enum ListColumn {
   kWindowRequests,
   kWindowTokens,
   kOpenReservations,
+  kAccount,  // from here on as in keypool.provider_keys
+  kAttributes = kAccount + kKeysAttributes - kKeysAccount,
+  kExpiresAt,
+  kInFlight,
   kListColumns
 };
 
@@ -47,16 +53,26 @@ struct ResultRow {
   void SetTime(int column, TimeUs time) { Set(column, TimestampTzGetDatum(clock_to_timestamptz(time)), time == 0); }
 };
 
-// A key without a state looks like a fresh one.
-static void copy_state(const StateFinder &finder, const KeyId &id, KeyState *copy) {
-  if (!state_finder_copy(finder, id, copy)) *copy = keypool::FreshState();
+// A key without a meter looks like a fresh one.
+static void copy_meter(const MeterFinder &finder, const KeyId &id, Meter *copy) {
+  if (!meter_finder_copy(finder, id, copy))
+    *copy = keypool::FreshMeter(keypool::kSecondSlots, keypool::kDefaultCallTimeout);
+}
+
+// A meter that has seen a wrong time looks as its next use will leave it.
+static void move_wrong_clock(std::string_view provider, TimeUs now, Meter *copy) {
+  if (!keypool::ClockWasWrong(*copy, now)) return;
+  const ProviderRules *rules = load_provider_rules(provider, GetActiveSnapshot());
+  keypool::MeterEdit edit(copy);
+  keypool::Second next = keypool::SecondOf(now) + 1;  // days and months are not shown
+  keypool::MoveToNow(&edit, {next, next}, longest_block(*rules), now);
 }
 
 static void set_configuration(ResultRow *result, HeapTuple row, TupleDesc columns, TimeUs *inactive_until) {
   Datum values[kKeysColumns];
   bool nulls[kKeysColumns];
   read_provider_keys_row(row, columns, values, nulls);
-  auto copy = [&](int to, AttrNumber from) { result->Set(to, values[from - 1], nulls[from - 1]); };
+  auto copy = [&](int to, int from) { result->Set(to, values[from - 1], nulls[from - 1]); };
   copy(kId, kKeysId);
   copy(kProvider, kKeysProvider);
   copy(kLabel, kKeysLabel);
@@ -66,26 +82,43 @@ static void set_configuration(ResultRow *result, HeapTuple row, TupleDesc column
   copy(kIsActive, kKeysIsActive);
   copy(kCreatedAt, kKeysCreatedAt);
   copy(kUpdatedAt, kKeysUpdatedAt);
+  for (int from = kKeysAccount; from <= kKeysExpiresAt; ++from) copy(kAccount + from - kKeysAccount, from);
   *inactive_until =
       nulls[kKeysInactiveUntil - 1] ? 0 : clock_from_timestamptz(DatumGetTimestampTz(values[kKeysInactiveUntil - 1]));
 }
 
-static void set_state(ResultRow *result, const KeyState &state, TimeUs inactive_until, TimeUs now) {
-  keypool::WindowUse use = keypool::UseInWindow(state, now);
-  result->SetTime(kLast429At, state.recorded.last_429_at);
-  result->SetTime(kCooldownUntil, Max(state.recorded.cooldown_until, inactive_until));
-  result->SetTime(kLastUsedAt, state.recorded.last_used_at);
-  result->Set(kTotalRequests, Int64GetDatum(state.recorded.total_requests));
-  result->Set(kTotalTokens, Int64GetDatum(state.recorded.total_tokens));
+static void set_use(ResultRow *result, const Meter &meter, TimeUs inactive_until, TimeUs now) {
+  const keypool::RecordedMeter &recorded = meter.recorded;
+  keypool::WindowUse use = keypool::UseInWindow(meter, now);
+  result->SetTime(kLast429At, recorded.last_429_at);
+  result->SetTime(kCooldownUntil, Max(recorded.blocked_until, inactive_until));
+  result->SetTime(kLastUsedAt, recorded.totals.last_used_at);
+  result->Set(kTotalRequests, Int64GetDatum(recorded.totals.requests));
+  result->Set(kTotalTokens, Int64GetDatum(recorded.totals.tokens));
   result->Set(kWindowRequests, Int64GetDatum(use.requests));
   result->Set(kWindowTokens, Int64GetDatum(use.tokens));
   result->Set(kOpenReservations, Int64GetDatum(use.open));
+  result->Set(kInFlight, Int64GetDatum(keypool::CallsInFlight(meter, now).calls));
+}
+
+// Reads a row of keypool.provider_keys; false if the user may not see it.
+static bool list_key(HeapTuple row, TupleDesc columns, const MeterFinder &finder, TimeUs now, ResultRow *listed) {
+  TimeUs inactive_until;
+  set_configuration(listed, row, columns, &inactive_until);
+  std::string_view provider = text_view(DatumGetTextPP(listed->values[kProvider]));
+  if (!privileges_allow(Right::kMonitor, provider)) return false;
+  if (!privileges_allow(Right::kApp, provider)) listed->Set(kAttributes, Datum{0}, true);
+  Meter meter;
+  copy_meter(finder, key_id_from_datum(listed->values[kId]), &meter);
+  move_wrong_clock(provider, now, &meter);
+  set_use(listed, meter, inactive_until, now);
+  return true;
 }
 
 static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs now) {
   Relation keys = table_open(relations().provider_keys, AccessShareLock);
   Relation order = index_open(relations().provider_keys_by_order, AccessShareLock);
-  Relation states = state_store_open(AccessShareLock);
+  Relation meters = meter_table_open(MeterKind::kKey, AccessShareLock);
   Snapshot snapshot = GetActiveSnapshot();
   ScanKeyData condition;
   int conditions = provider.empty() ? 0 : 1;
@@ -94,21 +127,16 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
     ScanKeyInit(&condition, kKeysProvider, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(wanted));
   }
   SysScanDesc scan = systable_beginscan_ordered(keys, order, snapshot, conditions, &condition);
-  StateFinder finder = state_finder_begin(states, snapshot);
+  MeterFinder finder = meter_finder_begin(MeterKind::kKey, meters, snapshot);
   while (HeapTuple row = systable_getnext_ordered(scan, ForwardScanDirection)) {
     CHECK_FOR_INTERRUPTS();
     ResultRow listed;
-    TimeUs inactive_until;
-    KeyState state;
-    set_configuration(&listed, row, RelationGetDescr(keys), &inactive_until);
-    if (!privileges_allow(Right::kMonitor, text_view(DatumGetTextPP(listed.values[kProvider])))) continue;
-    copy_state(finder, key_id_from_datum(listed.values[kId]), &state);
-    set_state(&listed, state, inactive_until, now);
-    tuplestore_putvalues(result->setResult, result->setDesc, listed.values, listed.nulls);
+    if (list_key(row, RelationGetDescr(keys), finder, now, &listed))
+      tuplestore_putvalues(result->setResult, result->setDesc, listed.values, listed.nulls);
   }
-  state_finder_end(&finder);
+  meter_finder_end(&finder);
   systable_endscan_ordered(scan);
-  state_store_close(states, AccessShareLock);
+  table_close(meters, AccessShareLock);
   index_close(order, AccessShareLock);
   table_close(keys, AccessShareLock);
 }
@@ -116,14 +144,14 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
 static int argument_minutes(FunctionCallInfo fcinfo, int number) {
   argument_require(fcinfo, number, "minutes");
   int minutes = PG_GETARG_INT32(number);
-  if (minutes < 1 || minutes > keypool::kMinuteBuckets)
+  if (minutes < 1 || minutes > keypool::kMinuteSlots)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("minutes must be between 1 and %d", keypool::kMinuteBuckets));
+            errmsg("minutes must be between 1 and %d", keypool::kMinuteSlots));
   return minutes;
 }
 
 // Checks the right to look at a key that the statement's snapshot sees, deleted since or not. False if it sees none.
-static bool check_listed(const KeyId &id, Snapshot snapshot) {
+static bool check_listed(const KeyId &id, Snapshot snapshot, std::string_view *provider) {
   Relation keys = table_open(relations().provider_keys, AccessShareLock);
   ScanKeyData condition;
   ScanKeyInit(&condition, kKeysId, BTEqualStrategyNumber, F_UUID_EQ, key_id_datum(id));
@@ -134,42 +162,58 @@ static bool check_listed(const KeyId &id, Snapshot snapshot) {
     Datum values[kKeysColumns];
     bool nulls[kKeysColumns];
     read_provider_keys_row(row, RelationGetDescr(keys), values, nulls);
-    privileges_require(Right::kMonitor, text_view(DatumGetTextPP(values[kKeysProvider - 1])));
+    *provider = text_view(DatumGetTextPCopy(values[kKeysProvider - 1]));
+    privileges_require(Right::kMonitor, *provider);
   }
   systable_endscan(scan);
   table_close(keys, AccessShareLock);
   return found;
 }
 
-// The state of a key that keypool_list_keys would show in the same statement, so that the two can be joined; false if
+// The meter of a key that keypool_list_keys would show in the same statement, so that the two can be joined; false if
 // it would not.
-static bool read_listed_state(const KeyId &id, KeyState *state) {
+static bool read_listed_meter(const KeyId &id, TimeUs now, Meter *meter) {
   Snapshot snapshot = GetActiveSnapshot();
-  if (!check_listed(id, snapshot)) return false;
-  Relation states = state_store_open(AccessShareLock);
-  StateFinder finder = state_finder_begin(states, snapshot);
-  copy_state(finder, id, state);
-  state_finder_end(&finder);
-  state_store_close(states, AccessShareLock);
+  std::string_view provider;
+  if (!check_listed(id, snapshot, &provider)) return false;
+  Relation meters = meter_table_open(MeterKind::kKey, AccessShareLock);
+  MeterFinder finder = meter_finder_begin(MeterKind::kKey, meters, snapshot);
+  copy_meter(finder, id, meter);
+  meter_finder_end(&finder);
+  table_close(meters, AccessShareLock);
+  move_wrong_clock(provider, now, meter);
   return true;
 }
 
-// The state of a key that is there now. Raises KP404 if it is not.
-static KeyState read_state(const KeyId &id) {
+// Copies the meter at a key's place; false if it is no longer there.
+static bool copy_from_place(const MeterTables &tables, MeterPlace *place, Meter *copy) {
+  Meters meters = {};
+  if (!meters_pin_key(tables, place, &meters) || !meters_lock(&meters, BUFFER_LOCK_SHARE)) return false;
+  *copy = *meters.meter[0];
+  meters_unlock(&meters, false);
+  return true;
+}
+
+// The meter of a key that is there now. Raises KP404 if it is not.
+static void read_meter(const KeyId &id, Meter *meter) {
   for (int attempt = 0;; ++attempt) {
-    Relation relation;
-    KeyReference key = key_access_open(id, Right::kMonitor, AccessShareLock, &relation);
-    LockedState locked = state_store_lock(relation, key.address, id, BUFFER_LOCK_SHARE);
-    KeyState copy;
-    bool there = locked.state != nullptr;
-    if (there) {
-      copy = *locked.state;
-      state_store_unlock(locked, false);
-    }
-    state_store_close(relation, AccessShareLock);
-    if (there) return copy;
-    pool_cache_retry(key.hash, attempt);
+    KeyReference key;
+    MeterTables tables;
+    if (!pool_cache_open_key(id, AccessShareLock, &key, &tables)) report_unknown_key();
+    privileges_require(Right::kMonitor, key.pool->provider);
+    bool there = copy_from_place(tables, key.place, meter);
+    meter_tables_close(tables);
+    if (there) return;
+    pool_cache_retry(key.pool->hash, attempt);
   }
+}
+
+static void put_minute(ReturnSetInfo *result, Datum key, const keypool::MinuteUse &use) {
+  TimeUs start = TimeUs{use.minute} * 60 * keypool::kMicrosPerSecond;
+  Datum values[] = {key, TimestampTzGetDatum(clock_to_timestamptz(start)), Int64GetDatum(use.requests),
+                    Int64GetDatum(use.tokens), Int64GetDatum(use.rate_limited)};
+  bool nulls[lengthof(values)] = {};
+  tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 extern "C" {
@@ -192,17 +236,12 @@ Datum keypool_usage(PG_FUNCTION_ARGS) {
   int minutes = argument_minutes(fcinfo, 1);
   InitMaterializedSRF(fcinfo, 0);
   auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-  KeyState state;
-  if (!read_listed_state(id, &state)) state = read_state(id);
-  keypool::MinuteUse use[keypool::kMinuteBuckets];
-  int count = keypool::UsageByMinute(state, minutes, clock_now(), use);
-  for (int i = 0; i < count; ++i) {
-    TimeUs start = TimeUs{use[i].minute} * 60 * keypool::kMicrosPerSecond;
-    Datum values[] = {PG_GETARG_DATUM(0), TimestampTzGetDatum(clock_to_timestamptz(start)),
-                      Int64GetDatum(use[i].requests), Int64GetDatum(use[i].tokens), Int64GetDatum(use[i].rate_limited)};
-    bool nulls[lengthof(values)] = {};
-    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-  }
+  TimeUs now = clock_now();
+  Meter meter;
+  if (!read_listed_meter(id, now, &meter)) read_meter(id, &meter);
+  keypool::MinuteUse use[keypool::kMinuteSlots];
+  int count = keypool::UsageByMinute(meter, minutes, now, use);
+  for (int i = 0; i < count; ++i) put_minute(result, PG_GETARG_DATUM(0), use[i]);
   return Datum{0};
 }
 

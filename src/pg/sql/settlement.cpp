@@ -1,158 +1,114 @@
-// settlement.cpp - keypool_record, keypool_release, keypool_mark_429 and keypool_clear_cooldown: what became of a
-// grant.
+// settlement.cpp - keypool_record, keypool_release, keypool_mark_429 and keypool_clear_cooldown: what became of a call.
 #include "pg/server/postgres_api.h"
 
-#include <cmath>
-
-#include "core/lease.h"
+#include "pg/catalog/relations.h"
 #include "pg/pool/key_access.h"
-#include "pg/pool/key_change.h"
+#include "pg/pool/settle_call.h"
 #include "pg/server/arguments.h"
 #include "pg/server/clock.h"
 #include "pg/server/report.h"
-#include "pg/server/settings.h"
-#include "pg/state/state_store.h"
 
+using keypool::Ending;
 using keypool::KeyId;
-using keypool::KeyState;
-using keypool::Reservation;
-using keypool::StateEdit;
-using keypool::Status;
-using keypool::TimeUs;
 
-// The lease that a call names, if it names one.
-struct GivenLease {
-  bool given;
-  int64 number;
-};
+// The lease of the SQL forms of 0.1.0 is a number. They are there until the extension is updated, which relations()
+// asks for, and in statements that had begun before.
+static void require_text_lease(FunctionCallInfo fcinfo, int number) {
+  relations();
+  if (get_fn_expr_argtype(fcinfo->flinfo, number) == INT8OID)
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("the extension keypool was updated while the statement ran"), errhint("Run the statement again."));
+}
 
-static GivenLease argument_lease(FunctionCallInfo fcinfo, int number) {
-  if (PG_ARGISNULL(number)) return {};
+// A settlement of the key and the lease that a call names.
+static Settlement read_settlement(FunctionCallInfo fcinfo, Ending ending, int lease) {
+  Settlement call = {};
+  call.key = argument_key(fcinfo, 0);
+  call.ending = ending;
+  require_text_lease(fcinfo, lease);
+  call.has_lease = argument_given(fcinfo, lease);
+  call.lease = argument_text(fcinfo, lease);
+  return call;
+}
+
+static GivenAmount given_amount(FunctionCallInfo fcinfo, int number) {
+  if (!argument_given(fcinfo, number)) return {};
   return {true, PG_GETARG_INT64(number)};
 }
 
-// What a lease stands for; null if none was given. By the key's own clock, which may be ahead of the server's.
-static const Reservation *read_lease(const GivenLease &lease, const KeyId &id, const KeyState &state, TimeUs now,
-                                     Reservation *reservation, Status *status) {
-  if (!lease.given) return nullptr;
-  *status = keypool::DecodeLease(id, lease.number, keypool::KeyNow(state, now), reservation);
-  return reservation;
+// Whether the call counted. Raises KP404 for a key that is not there, 22023 for a lease that is not its.
+static bool settle(const Settlement &call) {
+  Settled settled = settle_call(call, Right::kApp);
+  if (settled.kind == Settled::kNoSuchKey) report_unknown_key();
+  if (settled.kind == Settled::kBadLease) report_status(settled.problem);
+  return settled.kind == Settled::kCounted;
 }
 
-// Settles in a key's state, for good: `settle` gets an edit of it, the reservation or null, and the time, in a critical
-// section. Raises KP404 for a key that is not there, 22023 for a lease that is not its.
-template <typename Settle>
-static void settle_state(const KeyId &id, Right right, const GivenLease &lease, Settle settle) {
-  for (int attempt = 0;; ++attempt) {
-    Relation relation;
-    KeyReference key = key_access_open(id, right, RowExclusiveLock, &relation);
-    Status status;
-    StateChange result = key_change_recorded(relation, key, [&](StateEdit *edit) {
-      TimeUs now = clock_now();
-      Reservation granted;
-      const Reservation *reservation = read_lease(lease, id, edit->state(), now, &granted, &status);
-      if (status.ok()) settle(edit, reservation, now);
-      return status.ok();
-    });
-    state_store_close(relation, RowExclusiveLock);
-    report_status(status);
-    if (result == StateChange::kDone) return;
-    pool_cache_retry(key.hash, attempt);
-  }
-}
-
-// Gives a reservation back; false if the address no longer holds this key. Raises as settle_state.
-static bool try_release(Relation relation, const KeyReference &key, const GivenLease &lease) {
-  Status status;
-  StateChange result = key_change_reserved(relation, key, [&](StateEdit *edit) {
-    TimeUs now = clock_now();
-    Reservation granted;
-    read_lease(lease, key.id, edit->state(), now, &granted, &status);
-    return status.ok() && keypool::Release(edit, granted, now);
-  });
-  report_status(status);
-  return result != StateChange::kGone;
-}
-
-// How long a 429 cools, and what to tell a caller whose time could not be taken as it is; null: nothing.
-struct Cooldown {
-  TimeUs length;
-  const char *notice;
-};
-
-static Cooldown cooldown_of_seconds(double seconds) {
-  const char *notice = nullptr;
-  if (std::isnan(seconds)) {
-    notice = "retry_after_seconds is not a number, and counts as not given";
-    seconds = keypool_default_cooldown;
-  } else if (seconds < 0) {
-    notice = "retry_after_seconds is negative, and counts as one second";
-  }
-  if (seconds > keypool_max_cooldown) notice = "the cooldown is cut to keypool.max_cooldown";
-  double bounded = Min(Max(seconds, 1), keypool_max_cooldown);
-  return {static_cast<TimeUs>(std::rint(bounded * keypool::kMicrosPerSecond)), notice};
-}
-
-// Any time will do: a provider's answer must not keep its 429 from cooling the key.
-static Datum mark_429(FunctionCallInfo fcinfo, double seconds) {
-  KeyId id = argument_key(fcinfo, 0);
-  Cooldown cooldown = cooldown_of_seconds(seconds);
-  report_if_read_only("keypool_mark_429");
-  TimeUs until = 0;
-  settle_state(id, Right::kApp, argument_lease(fcinfo, 2),
-               [&](StateEdit *edit, const Reservation *reservation, TimeUs now) {
-                 until = keypool::Mark429(edit, reservation, cooldown.length, now);
-               });
-  if (cooldown.notice != nullptr) ereport(NOTICE, errmsg("keypool: %s", cooldown.notice));
-  PG_RETURN_TIMESTAMPTZ(clock_to_timestamptz(until));
+// Optional; empty if it is not given.
+static std::string_view argument_scope(FunctionCallInfo fcinfo, int number) {
+  if (!argument_given(fcinfo, number)) return {};
+  static constexpr std::string_view kOfQuota = "quota:";
+  std::string_view scope = argument_text(fcinfo, number);
+  bool names_quota = scope.size() > kOfQuota.size() && scope.substr(0, kOfQuota.size()) == kOfQuota;
+  if (!names_quota && scope != "quota" && scope != "key" && scope != "model" && scope != "account")
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("scope must be quota, key, model, account, or quota: and the name of a quota"));
+  return scope;
 }
 
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_record);
 Datum keypool_record(PG_FUNCTION_ARGS) {
-  KeyId id = argument_key(fcinfo, 0);
-  int64 tokens = argument_tokens(fcinfo, 1);
+  Settlement call = read_settlement(fcinfo, Ending::kRecorded, 2);
+  call.tokens = given_amount(fcinfo, 1);
+  call.output = given_amount(fcinfo, 3);
+  call.cached = given_amount(fcinfo, 4);
+  call.cost = given_amount(fcinfo, 5);
+  call.model = argument_model(fcinfo, 6);
   report_if_read_only("keypool_record");
-  settle_state(id, Right::kApp, argument_lease(fcinfo, 2),
-               [&](StateEdit *edit, const Reservation *reservation, TimeUs now) {
-                 keypool::Record(edit, reservation, tokens, now);
-               });
-  PG_RETURN_VOID();
+  PG_RETURN_BOOL(settle(call));
 }
 
 PG_FUNCTION_INFO_V1(keypool_release);
 Datum keypool_release(PG_FUNCTION_ARGS) {
-  KeyId id = argument_key(fcinfo, 0);
+  Settlement call = read_settlement(fcinfo, Ending::kReleased, 1);
   argument_require(fcinfo, 1, "lease");
   report_if_read_only("keypool_release");
-  for (int attempt = 0;; ++attempt) {
-    Relation relation;
-    KeyReference key = key_access_open(id, Right::kApp, RowExclusiveLock, &relation);
-    bool done = try_release(relation, key, argument_lease(fcinfo, 1));
-    state_store_close(relation, RowExclusiveLock);
-    if (done) PG_RETURN_VOID();
-    pool_cache_retry(key.hash, attempt);
-  }
+  PG_RETURN_BOOL(settle(call));
 }
 
-PG_FUNCTION_INFO_V1(keypool_mark_429_seconds);
-Datum keypool_mark_429_seconds(PG_FUNCTION_ARGS) {
-  return mark_429(fcinfo, PG_ARGISNULL(1) ? keypool_default_cooldown : PG_GETARG_FLOAT8(1));
-}
-
-// The one of 0.1.0, whose seconds are an integer: databases have it until they are updated.
+// Any time and any lease will do: what a provider or a gateway gets wrong must not keep a 429 from cooling the key.
 PG_FUNCTION_INFO_V1(keypool_mark_429);
 Datum keypool_mark_429(PG_FUNCTION_ARGS) {
-  return mark_429(fcinfo, PG_ARGISNULL(1) ? keypool_default_cooldown : PG_GETARG_INT32(1));
+  Settlement call = read_settlement(fcinfo, Ending::kLimited, 2);
+  call.has_cooldown = argument_given(fcinfo, 1);
+  if (call.has_cooldown) call.cooldown = PG_GETARG_FLOAT8(1);
+  call.scope = argument_scope(fcinfo, 3);
+  call.model = argument_model(fcinfo, 4);
+  report_if_read_only("keypool_mark_429");
+  Settled settled = settle_call(call, Right::kApp);
+  if (settled.kind == Settled::kNoSuchKey) report_unknown_key();
+  if (settled.kind == Settled::kBadLease)
+    ereport(NOTICE, errmsg("keypool: %s; the 429 cools all the same", settled.problem.message));
+  PG_RETURN_TIMESTAMPTZ(clock_to_timestamptz(settled.blocked_until));
 }
 
 PG_FUNCTION_INFO_V1(keypool_clear_cooldown);
 Datum keypool_clear_cooldown(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   report_if_read_only("keypool_clear_cooldown");
-  settle_state(id, Right::kOperator, {},
-               [](StateEdit *edit, const Reservation *, TimeUs) { keypool::ClearCooldown(edit); });
+  key_access_check(id, Right::kOperator);
+  clear_blocks_of_key(id);
+  PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(keypool_clear_cooldown_of_quotas);
+Datum keypool_clear_cooldown_of_quotas(PG_FUNCTION_ARGS) {
+  std::string_view provider = argument_provider(fcinfo, 0);
+  report_if_read_only("keypool_clear_cooldown");
+  privileges_require(Right::kOperator, provider);
+  clear_blocks_of_quotas(provider, argument_text(fcinfo, 1), !argument_given(fcinfo, 1));
   PG_RETURN_VOID();
 }
 

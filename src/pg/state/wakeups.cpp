@@ -1,7 +1,5 @@
-// wakeups.cpp - telling every session which keys can serve sooner than it has seen.
+// wakeups.cpp - the rings of posts, as rows that are changed in place.
 #include "pg/state/wakeups.h"
-
-#include <algorithm>
 
 #include "pg/catalog/relations.h"
 
@@ -9,33 +7,37 @@
 struct RingRow {
   int32 slot;
   char ring_header[VARHDRSZ];
-  uint64 posted;
-  keypool::KeyId keys[kWakeupsRemembered];
+  keypool::Ring ring;
 };
 static constexpr Size kHeaderSize = MAXALIGN(SizeofHeapTupleHeader);
-static_assert(sizeof(RingRow) == 8 + 8 + kWakeupsRemembered * UUID_LEN);
-static_assert(kHeaderSize + sizeof(RingRow) <= MaxHeapTupleSize);
+static constexpr Size kRowSize = kHeaderSize + sizeof(RingRow);
+static_assert(sizeof(RingRow) == 8 + sizeof(keypool::Ring));
+static_assert(kHeaderSize % alignof(RingRow) == 0 && kRowSize <= MaxHeapTupleSize);
 
 static constexpr int kRings = 8;  // as many as the install script makes
 
-static ItemPointerData addresses[kRings];  // invalid where there is no such row
-static uint64 addresses_version = 0;
+// Where the rings lie, as of a version of the relations; 0: not looked for yet. An address is invalid where there is no
+// such row.
+static struct {
+  uint64 version;
+  ItemPointerData addresses[kRings];
+} known;
 
 static void find_rings(Relation relation) {
-  for (ItemPointerData &address : addresses) ItemPointerSetInvalid(&address);
+  for (ItemPointerData &address : known.addresses) ItemPointerSetInvalid(&address);
   Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
   SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
   while (HeapTuple row = systable_getnext(scan)) {
     bool is_null;
     int32 slot = DatumGetInt32(heap_getattr(row, kWakeupSlot, RelationGetDescr(relation), &is_null));
-    bool known = !is_null && slot >= 0 && slot < kRings && row->t_len == kHeaderSize + sizeof(RingRow);
-    if (known && !ItemPointerIsValid(&addresses[slot])) addresses[slot] = row->t_self;  // the first, for all sessions
+    bool is_ring = !is_null && slot >= 0 && slot < kRings && row->t_len == kRowSize;
+    if (is_ring && !ItemPointerIsValid(&known.addresses[slot])) known.addresses[slot] = row->t_self;  // the first
   }
   systable_endscan(scan);
   UnregisterSnapshot(snapshot);
 }
 
-static RingRow *ring_in_page(const Wakeups &ring) {
+static RingRow *row_in_page(const Wakeups &ring) {
   Page page = BufferGetPage(ring.buffer);
   char *row = reinterpret_cast<char *>(PageGetItem(page, PageGetItemId(page, ring.offset)));
   return reinterpret_cast<RingRow *>(row + kHeaderSize);
@@ -48,9 +50,9 @@ static bool is_ring(const Wakeups &ring, int32 slot) {
   bool there = ring.offset <= PageGetMaxOffsetNumber(page);
   if (there) {
     ItemId item = PageGetItemId(page, ring.offset);
-    there = ItemIdIsNormal(item) && ItemIdGetLength(item) == kHeaderSize + sizeof(RingRow) &&
+    there = ItemIdIsNormal(item) && ItemIdGetLength(item) == kRowSize &&
             (reinterpret_cast<HeapTupleHeader>(PageGetItem(page, item))->t_infomask & HEAP_XMAX_INVALID) != 0 &&
-            ring_in_page(ring)->slot == slot;
+            row_in_page(ring)->slot == slot;
   }
   LockBuffer(ring.buffer, BUFFER_LOCK_UNLOCK);
   return there;
@@ -58,8 +60,8 @@ static bool is_ring(const Wakeups &ring, int32 slot) {
 
 // Pins the page of a ring; false if there is none where it was found last.
 static bool pin_ring(Wakeups *ring, int32 slot) {
-  const ItemPointerData &address = addresses[slot];
-  if (addresses_version != relations_version() || !ItemPointerIsValid(&address)) return false;
+  const ItemPointerData &address = known.addresses[slot];
+  if (known.version != relations_version() || !ItemPointerIsValid(&address)) return false;
   ring->buffer = ReadBuffer(ring->relation, ItemPointerGetBlockNumber(&address));
   ring->offset = ItemPointerGetOffsetNumber(&address);
   if (is_ring(*ring, slot)) return true;
@@ -75,7 +77,7 @@ Wakeups wakeups_open(uint32 provider_hash, LOCKMODE mode) {
   if (pin_ring(&ring, slot)) return ring;
   uint64 version = relations_version();
   find_rings(ring.relation);
-  addresses_version = version;
+  known.version = version;
   if (pin_ring(&ring, slot)) return ring;
   table_close(ring.relation, mode);
   return {};
@@ -88,29 +90,24 @@ void wakeups_close(Wakeups *ring) {
   *ring = {};
 }
 
-uint64 wakeups_count(const Wakeups &ring) {
+uint64 wakeups_posted(const Wakeups &ring) {
   LockBuffer(ring.buffer, BUFFER_LOCK_SHARE);
-  uint64 posted = ring_in_page(ring)->posted;
+  uint64 posted = row_in_page(ring)->ring.posted;
   LockBuffer(ring.buffer, BUFFER_LOCK_UNLOCK);
   return posted;
 }
 
-uint64 wakeups_read(const Wakeups &ring, uint64 *seen, keypool::KeyId *keys) {
+uint32 wakeups_read(const Wakeups &ring, uint64 *seen, keypool::KeyId (&meters)[keypool::kRingPosts], bool *lost) {
   LockBuffer(ring.buffer, BUFFER_LOCK_SHARE);
-  const RingRow *row = ring_in_page(ring);
-  uint64 posted = row->posted - *seen;
-  for (uint64 i = 0; i < std::min<uint64>(posted, kWakeupsRemembered); ++i)
-    keys[i] = row->keys[(*seen + i) % kWakeupsRemembered];
-  *seen = row->posted;
+  uint32 count = keypool::ReadPosts(row_in_page(ring)->ring, seen, meters, lost);
   LockBuffer(ring.buffer, BUFFER_LOCK_UNLOCK);
-  return posted;
+  return count;
 }
 
-void wakeups_post(const Wakeups &ring, const keypool::KeyId &key) {
+void wakeups_post(const Wakeups &ring, const keypool::KeyId &meter) {
   if (!wakeups_is_open(ring)) return;
   LockBuffer(ring.buffer, BUFFER_LOCK_EXCLUSIVE);
-  RingRow *row = ring_in_page(ring);
-  row->keys[row->posted++ % kWakeupsRemembered] = key;
+  keypool::PostMeter(&row_in_page(ring)->ring, meter);
   MarkBufferDirtyHint(ring.buffer, true);
   LockBuffer(ring.buffer, BUFFER_LOCK_UNLOCK);
 }

@@ -208,6 +208,20 @@ TEST(Admission, OfLimitsThatASlotCannotHoldTakesAFullSlotForAnyNumber) {
   EXPECT_TRUE(Serves(meter, limits, At(61)));
 }
 
+// A call that was settled without its lease, and then by it, frees another's place, but not what that has reserved.
+TEST(Admission, CountsWhatIsReservedInTheWindowWhateverIsInFlight) {
+  Meter meter = KeyMeter();
+  Limits limits = LimitOf(Limit::kTpm, 100);
+  Reservation first = {SecondOf(At(0)), 0, Tokens(50)};
+  first.sequence = Reserve(&meter, {}, first.estimates, true, 0, At(0));
+  Reserve(&meter, {}, Tokens(50), true, 0, At(10));
+  MeterEdit edit(&meter);
+  Reservation taken;
+  ASSERT_TRUE(TakeOldest(&edit, &taken, At(11)));
+  ASSERT_EQ(SettleOnce(&edit, first, At(11)), Settled::kNow);
+  EXPECT_EQ(Admits(meter, limits, Tokens(51), At(11)).moment, At(71));
+}
+
 TEST(Admission, OfAModelThatIsBlocked) {
   Meter meter = KeyMeter();
   MeterEdit edit(&meter);

@@ -32,10 +32,20 @@ TEST(Upkeep, ClearsWhatIsConfiguredAnotherWidth) {
   MeterEdit width(&meter);
   Configure(&width, kHourSlots, kDefaultCallTimeout);
   EXPECT_EQ(UseInWindow(meter, At(0)).tokens, 7);
-  MeterEdit timeout(&meter);
-  Configure(&timeout, kHourSlots, 60);
-  EXPECT_EQ(UseInWindow(meter, At(0)).tokens, 0);
   EXPECT_EQ(meter.recorded.totals.tokens, 5);
+}
+
+TEST(Upkeep, KeepsTheOpenCallsOfTheLastMinuteWhenCallTimeoutChanges) {
+  Meter meter = KeyMeter();
+  Select(&meter, Tokens(7), At(0));
+  for (int i = 100; i < 103; ++i) Select(&meter, Tokens(1), At(i));
+  EXPECT_EQ(CallsInFlight(meter, At(103)).calls, 4);
+  MeterEdit timeout(&meter);
+  Configure(&timeout, kSecondSlots, 60);
+  OpenCalls open = CallsInFlight(meter, At(103));
+  EXPECT_EQ(open.calls, 3);
+  EXPECT_EQ(open.tokens, 3);
+  EXPECT_EQ(CallsInFlight(meter, At(103 + 64)).calls, 0);
 }
 
 constexpr PeriodEnds kEnds = {SecondOf(At(1000)), SecondOf(At(5000))};

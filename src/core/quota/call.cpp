@@ -1,0 +1,162 @@
+// call.cpp - one call, over all its meters: how it is reserved, and how it ends.
+#include "core/quota/call.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace keypool {
+
+namespace {
+
+using Edits = MeterEdit *;
+using Rules = const MeterRules *const *;
+
+// The meters of a call that changes them, each watched from before the change to after it.
+class WatchedMeters {
+ public:
+  void Begin(const Meter *const *meters, Rules rules, int count) {
+    for (int i = 0; i < count; ++i) changes_[i] = BeginChange(*meters[i], rules[i]->rule);
+  }
+
+  bool Eased(int i, const Meter &meter, Rules rules) const { return HasEased(changes_[i], meter, rules[i]->rule); }
+
+ private:
+  WatchedChange changes_[kMaxMeters];
+};
+
+// Takes the reservation out of all meters. False if that was done before.
+bool CloseByLease(Edits edits, Rules rules, int count, const Reservation &reservation, TimeUs now) {
+  if (SettleOnce(&edits[0], reservation, now) == Settled::kBefore) return false;
+  for (int i = 1; i < count; ++i) CloseInQuota(&edits[i], rules[i]->rule, reservation);
+  return true;
+}
+
+// Likewise the key's oldest. False if none is open.
+bool CloseOldest(Edits edits, int count, Reservation *reservation, TimeUs now) {
+  if (!TakeOldest(&edits[0], reservation, now)) return false;
+  for (int i = 1; i < count; ++i) CloseShareInQuota(&edits[i], reservation->second);
+  return true;
+}
+
+void CountInAll(Edits edits, Rules rules, int count, const Amounts &used, Second selected_in, TimeUs now) {
+  for (int i = 0; i < count; ++i) Count(&edits[i], rules[i]->rule, used, selected_in, rules[i]->ends, now);
+}
+
+bool EndByLease(Edits edits, Rules rules, int count, const CallEnd &end, TimeUs now) {
+  if (!CloseByLease(edits, rules, count, end.reservation, now)) return false;
+  if (end.ending == Ending::kReleased)
+    for (int i = 0; i < count; ++i) CountRelease(&edits[i]);
+  else
+    CountInAll(edits, rules, count, end.used, end.reservation.second, now);
+  return true;
+}
+
+// Nothing of it is in any window, and no bit tells whether it was settled.
+bool EndTooOld(Edits edits, Rules rules, int count, const CallEnd &end, TimeUs now) {
+  if (end.ending == Ending::kReleased) return false;
+  for (int i = 0; i < count; ++i) CountInTotals(&edits[i], end.used, rules[i]->ends, now);
+  return true;
+}
+
+// A record counts even if nobody selected it. A 429 does not: it may be told of a key only to keep it out of the way.
+bool EndWithoutLease(Edits edits, Rules rules, int count, const CallEnd &end, TimeUs now) {
+  Reservation taken = {};
+  bool found = CloseOldest(edits, count, &taken, now);
+  if (!found && end.ending == Ending::kLimited) return false;
+  CountInAll(edits, rules, count, end.used, found ? taken.second : SecondOf(now), now);
+  return true;
+}
+
+bool Settle(Edits edits, Rules rules, int count, const CallEnd &end, TimeUs now) {
+  if (end.only_blocks) return false;
+  if (!end.has_lease) return EndWithoutLease(edits, rules, count, end, now);
+  if (end.too_old) return EndTooOld(edits, rules, count, end, now);
+  return EndByLease(edits, rules, count, end, now);
+}
+
+// Returns the latest deadline that stands on what is blamed.
+TimeUs BlockBlamed(Edits edits, int count, const CallEnd &end, TimeUs now) {
+  TimeUs latest = 0;
+  for (int i = 0; i < count; ++i) {
+    if ((end.blames >> i & 1) == 0) continue;
+    bool of_model = i == 0 && end.blamed_model != 0;
+    latest = std::max(
+        latest, of_model ? BlockModel(&edits[0], end.blamed_model, end.until, now) : Block(&edits[i], end.until, now));
+  }
+  return latest;
+}
+
+TimeUs EndingNow(const Meter *const *meters, int count, const CallEnd &end, TimeUs now) {
+  return end.has_lease ? SettlingNow(meters, count, end.reservation, now) : CommonNow(meters, count, now);
+}
+
+}  // namespace
+
+bool NeedsUpkeep(const Meter &meter, const MeterRules &rules, TimeUs now) noexcept {
+  const RecordedMeter &recorded = meter.recorded;
+  return recorded.ring_width != rules.ring_width || recorded.call_timeout != rules.call_timeout ||
+         ClockWasWrong(meter, now);
+}
+
+bool Upkeep(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
+  if (!NeedsUpkeep(edit->meter(), rules, now)) return false;
+  if (ClockWasWrong(edit->meter(), now)) MoveToNow(edit, rules.ends, max_block, now);
+  Configure(edit, rules.ring_width, rules.call_timeout);
+  const ReservedMeter &reserved = edit->meter().reserved;
+  bool awaited = reserved.awaited != 0;
+  if (awaited) edit->SetHint(reserved.awaited, 0);
+  return awaited;
+}
+
+uint8_t ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const Amounts &estimates,
+                    int64_t turn, bool watched, TimeUs now, Reservation *reservation) noexcept {
+  assert(count >= 1 && count <= kMaxMeters);
+  TimeUs common = CommonNow(meters, count, now);
+  WatchedMeters watch;
+  if (watched) watch.Begin(meters, rules, count);
+  *reservation = {SecondOf(common), 0, estimates};
+  // A turn that is no turn, as a crash may leave one, stays as it is.
+  reservation->sequence = Reserve(meters[0], rules[0]->rule, estimates, true, std::max<int64_t>(turn, 0), common);
+  for (int i = 1; i < count; ++i) Reserve(meters[i], rules[i]->rule, estimates, false, 0, common);
+  uint8_t eased = 0;
+  for (int i = 0; watched && i < count; ++i) {
+    if (!watch.Eased(i, *meters[i], rules)) continue;
+    meters[i]->reserved.awaited = 0;
+    eased |= static_cast<uint8_t>(1 << i);
+  }
+  return eased;
+}
+
+CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, const CallEnd &end, TimeUs max_block,
+                  TimeUs now) noexcept {
+  assert(count >= 1 && count <= kMaxMeters && end.blames >> count == 0);
+  assert(end.has_lease || (end.ending != Ending::kReleased && !end.too_old));
+  CallEnded ended = {};
+  const Meter *meters[kMaxMeters];
+  for (int i = 0; i < count; ++i) {
+    meters[i] = &edits[i].meter();
+    ended.eased |= static_cast<uint8_t>(Upkeep(&edits[i], *rules[i], max_block, now) << i);
+  }
+  WatchedMeters watch;
+  watch.Begin(meters, rules, count);
+  TimeUs common = EndingNow(meters, count, end, now);
+  ended.counted = Settle(edits, rules, count, end, common);
+  if (end.ending == Ending::kLimited) ended.blocked_until = BlockBlamed(edits, count, end, common);
+  for (int i = 0; i < count; ++i) {
+    if (!watch.Eased(i, *meters[i], rules)) continue;
+    edits[i].SetHint(meters[i]->reserved.awaited, 0);
+    ended.eased |= static_cast<uint8_t>(1 << i);
+  }
+  return ended;
+}
+
+bool EndCooldown(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
+  bool eased = Upkeep(edit, rules, max_block, now);
+  WatchedChange change = BeginChange(edit->meter(), rules.rule);
+  ClearBlocks(edit);
+  if (!HasEased(change, edit->meter(), rules.rule)) return eased;
+  edit->SetHint(edit->meter().reserved.awaited, 0);
+  return true;
+}
+
+}  // namespace keypool

@@ -1,0 +1,74 @@
+// call.h - one call, over all its meters: how it is reserved, and how it ends.
+//
+// The meters are the key's, then those of its quotas, all locked by the caller. Where a meter needs Upkeep it comes
+// first: EndCall sees to that, who reserves must. Nothing here fails, allocates, or takes longer than a few walks over
+// the slots.
+//
+// Changes are watched (wakeups.h): the answer is a mask of the meters that they have eased (bit i: the i-th), which
+// must be posted before they are unlocked. If AnyAwaited, the ring must be open before.
+#pragma once
+
+#include "core/quota/settling.h"
+#include "core/quota/wakeups.h"
+
+namespace keypool {
+
+// What configuration says of one meter to whoever changes it.
+struct MeterRules {
+  CountRule rule;
+  uint32_t ring_width;    // RingWidth of its limits
+  uint32_t call_timeout;  // kMinCallTimeout to kMaxCallTimeout
+  PeriodEnds ends;        // of the day and the month that the wall clock is in
+};
+
+// Whether a meter is not as it is configured, or its clock was wrong once (ClockWasWrong): Upkeep comes before anything
+// else. `now` is the wall clock.
+bool NeedsUpkeep(const Meter &meter, const MeterRules &rules, TimeUs now) noexcept;
+
+// Does that; nothing if it is not needed. If the clock was wrong, no block ends later than `max_block` from now. True
+// if the meter is awaited: it has eased then, for what sessions remember of it is by another clock or another width.
+bool Upkeep(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
+
+// Reserves a call that all the meters admit, in one second: the latest of their own clocks and `now`, the wall clock.
+// `turn` is the key's next one (Look::next). `watched`: the verdict says so (Verdict::tells); else the answer is 0.
+// `*reservation` is what its lease names. Changes hints only.
+uint8_t ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const Amounts &estimates,
+                    int64_t turn, bool watched, TimeUs now, Reservation *reservation) noexcept;
+
+// What became of a call.
+enum class Ending : uint8_t {
+  kRecorded,
+  kReleased,  // it was never sent: gives the reservation back, and counts nothing
+  kLimited,   // the provider answered 429: counts, and blocks
+};
+
+struct CallEnd {
+  Ending ending;
+  bool has_lease;           // else (never kReleased) the key's oldest open reservation is taken to be this call's
+  bool too_old;             // the lease is too old to be settled (LeaseAge): totals and periods only
+  bool only_blocks;         // kLimited: whose call it was is not known, and none is settled
+  Reservation reservation;  // has_lease
+  Amounts used;             // such as CoverParts leaves
+  // kLimited. All meters that bit i names are blocked until then; the key (bit 0) for this model only, if it is not 0.
+  uint8_t blames;
+  uint32_t blamed_model;
+  TimeUs until;
+};
+
+struct CallEnded {
+  // Or given back. False: the lease was settled before; or is too old to be given back; or none was given and a 429
+  // found no call open, which then only blocks. Blocks stand in any case.
+  bool counted;
+  uint8_t eased;         // mask of meters
+  TimeUs blocked_until;  // kLimited: the latest deadline that stands on what was blocked; else 0
+};
+
+// Ends a call in all its meters, the key's deciding whether the lease was settled before. `edits` are of those meters.
+// `max_block` is for Upkeep; `until` is taken as it is.
+CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, const CallEnd &end, TimeUs max_block,
+                  TimeUs now) noexcept;
+
+// Ends the cooldowns of one meter, and closes its breaker; upkeep comes first. Returns whether the meter has eased.
+bool EndCooldown(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
+
+}  // namespace keypool

@@ -1,0 +1,125 @@
+// ask_key.cpp - what one key says of a request.
+#include "pg/pool/ask_key.h"
+
+#include "core/quota/model_pattern.h"
+#include "pg/pool/call_meters.h"
+#include "pg/pool/key_secret.h"
+#include "pg/pool/model_orders.h"
+#include "pg/server/clock.h"
+
+using keypool::Amounts;
+using keypool::kMaxMeters;
+using keypool::Look;
+using keypool::Meter;
+using keypool::TimeUs;
+
+bool request_excludes(const Request &request, const keypool::KeyId &id) {
+  for (int i = 0; i < request.except_count; ++i)
+    if (memcmp(request.except_keys[i].bytes, id.bytes, sizeof(id.bytes)) == 0) return true;
+  return false;
+}
+
+Amounts request_amounts(const Request &request, const ProviderRules &rules) {
+  Amounts amounts = request.amounts;
+  if (!request.tokens_given) {
+    amounts.tokens = rules.default_tokens;
+    keypool::CoverParts(&amounts);
+  }
+  return amounts;
+}
+
+// What is in the way of a request, as the meters say.
+static KeyAnswer answer_of_look(const CallMeters &call, const Look &look) {
+  KeyAnswer answer = {};
+  for (int i = 0; i < call.count; ++i) {
+    const keypool::MeterLook &meter = look.meters[i];
+    if (!meter.refuses || (answer.kind == KeyAnswer::kWaits && meter.admission.guess <= answer.moment)) continue;
+    answer = {KeyAnswer::kWaits, meter.admission.obstacle, meter.admission.limit, meter.admission.guess, call.quota[i]};
+  }
+  return answer;
+}
+
+static KeyAnswer ask_meters(const MeterTables &tables, const CallMeters &asked, const keypool::LookAsk &ask) {
+  CallMeters call = asked;
+  Meters meters = {};
+  KeyAnswer answer = {};
+  answer.kind = KeyAnswer::kMoved;
+  if (!call_meters_pin(tables, call, &meters) || !meters_lock(&meters, BUFFER_LOCK_SHARE)) return answer;
+  Meter copies[kMaxMeters];
+  const Meter *pointers[kMaxMeters];
+  for (int i = 0; i < call.count; ++i) {
+    copies[i] = *meters.meter[i];
+    pointers[i] = &copies[i];
+  }
+  meters_unlock(&meters, false);
+  call_meters_at(&call, ask.ask.now);
+  for (int i = 0; i < call.count; ++i) {
+    keypool::MeterEdit edit(&copies[i]);
+    keypool::Upkeep(&edit, *call.rules[i], longest_block(*call.provider), ask.ask.now);
+  }
+  Look look;
+  keypool::LookAt(pointers, call.limits, call.count, ask, &look);
+  return answer_of_look(call, look);
+}
+
+static KeyAnswer answer_kind(KeyAnswer::Kind kind, const PoolQuota *quota = nullptr) {
+  KeyAnswer answer = {};
+  answer.kind = kind;
+  answer.quota = quota;
+  return answer;
+}
+
+// The quotas of a key for a request. Raises as a selection would if they are too many.
+static CallMeters meters_of_key(Pool *pool, PoolKey *key, const Request &request) {
+  CallMeters call = call_meters_of_key(&key->place, key->limits, pool->rules);
+  uint32 quotas[keypool::kQuotasOfKey + 1];
+  int count = quotas_for(*pool->rules, key->account, request.model, quotas, lengthof(quotas));
+  if (count > keypool::kQuotasOfKey) model_order_open(pool, request.model, clock_now());
+  for (int i = 0; i < Min(count, keypool::kQuotasOfKey); ++i) call_meters_add(&call, &pool->rules->quotas[quotas[i]]);
+  return call;
+}
+
+// What a key and its quotas say that is on, or will be, and that serves the model.
+static KeyAnswer ask_key_that_serves(const MeterTables &tables, Pool *pool, uint32 index, const Request &request,
+                                     TimeUs now) {
+  PoolKey *key = &pool->keys[index];
+  keypool::Status ignored;
+  keypool::Limit limit;
+  if (!key_secret_opens(pool, index, &ignored)) return answer_kind(KeyAnswer::kUnopened);
+  CallMeters call = meters_of_key(pool, key, request);
+  Amounts amounts = request_amounts(request, *pool->rules);
+  for (int i = 0; i < call.count; ++i) {
+    if (keypool::CanEverServe(*call.limits[i], amounts, &limit)) continue;
+    KeyAnswer answer = answer_kind(KeyAnswer::kTooLarge, call.quota[i]);
+    answer.limit = limit;
+    return answer;
+  }
+  uint32 model_hash = request.model.empty() ? 0 : keypool::ModelHash(request.model);
+  return ask_meters(tables, call, {{amounts, model_hash, now}, key->place.id, key->weight, true, 0});
+}
+
+KeyAnswer ask_key(const MeterTables &tables, Pool *pool, uint32 index, const Request &request) {
+  match_keyring(pool);
+  const PoolKey &key = pool->keys[index];
+  TimeUs now = clock_now();
+  if (!model_rule_serves(key.models, request.model)) return answer_kind(KeyAnswer::kOtherModels);
+  if (request_excludes(request, key.place.id)) return answer_kind(KeyAnswer::kExcluded);
+  if (key.expires_at != 0 && key.expires_at <= now) return answer_kind(KeyAnswer::kExpired);
+  if (!key_is_on(key, now)) return answer_kind(KeyAnswer::kOff);
+  return ask_key_that_serves(tables, pool, index, request, now);
+}
+
+TimeUs first_return(const MeterTables &tables, Pool *pool, const Request &request) {
+  TimeUs now = clock_now(), first = 0;
+  for (int i = 0; i < pool->count; ++i) {
+    const PoolKey &key = pool->keys[i];
+    if (!key_returns(key, now) || (first != 0 && key.inactive_until >= first)) continue;
+    if (!model_rule_serves(key.models, request.model) || request_excludes(request, key.place.id)) continue;
+    CHECK_FOR_INTERRUPTS();
+    KeyAnswer answer = ask_key_that_serves(tables, pool, static_cast<uint32>(i), request, now);
+    if (answer.kind != KeyAnswer::kServes && answer.kind != KeyAnswer::kWaits) continue;
+    TimeUs moment = answer.kind == KeyAnswer::kWaits ? Max(answer.moment, key.inactive_until) : key.inactive_until;
+    if (first == 0 || moment < first) first = moment;
+  }
+  return first;
+}

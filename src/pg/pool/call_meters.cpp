@@ -1,0 +1,90 @@
+// call_meters.cpp - the meters of one call as configuration sees them, and their upkeep.
+#include "pg/pool/call_meters.h"
+
+#include "pg/server/clock.h"
+#include "pg/server/settings.h"
+#include "pg/state/meter_log.h"
+#include "pg/state/wakeups.h"
+
+using keypool::TimeUs;
+
+CallMeters call_meters_of_key(MeterPlace *key, const keypool::Limits *limits, ProviderRules *provider) {
+  CallMeters call = {};
+  call.count = 1;
+  call.place[0] = key;
+  call.limits[0] = limits;
+  call.provider = provider;
+  return call;
+}
+
+void call_meters_add(CallMeters *call, PoolQuota *quota) {
+  Assert(call->count < keypool::kMaxMeters);
+  call->place[call->count] = &quota->place;
+  call->limits[call->count] = &quota->limits;
+  call->quota[call->count++] = quota;
+}
+
+CallMeters call_meters_of_quota(PoolQuota *quota, ProviderRules *provider) {
+  CallMeters call = {};
+  call.provider = provider;
+  call_meters_add(&call, quota);
+  return call;
+}
+
+void call_meters_at(CallMeters *call, TimeUs now) {
+  for (int i = 0; i < call->count; ++i)
+    call->rules[i] =
+        call->quota[i] != nullptr ? quota_rules_at(call->quota[i], now) : key_rules_at(call->provider, now);
+}
+
+bool call_meters_pin(const MeterTables &tables, const CallMeters &call, Meters *meters) {
+  int keys = call.quota[0] == nullptr;
+  if (keys == 1 && !meters_pin_key(tables, call.place[0], meters)) return false;
+  return meters_pin_quotas(tables, call.place + keys, call.count - keys, meters);
+}
+
+bool needs_upkeep(const Meters &meters, const CallMeters &call, TimeUs now) {
+  bool needs = false;
+  for (int i = 0; i < call.count; ++i) needs = needs || keypool::NeedsUpkeep(*meters.meter[i], *call.rules[i], now);
+  return needs;
+}
+
+TimeUs longest_block(const ProviderRules &rules) {
+  return (rules.max_cooldown != 0 ? rules.max_cooldown : keypool_max_cooldown) * keypool::kMicrosPerSecond;
+}
+
+static void log_wrong_clock(const keypool::KeyId &id) {
+  pg_uuid_t uuid;
+  memcpy(uuid.data, id.bytes, UUID_LEN);
+  ereport(LOG,
+          errmsg("keypool: the counters of %s were ahead of the clock, and were moved to now",
+                 DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&uuid)))),
+          errhint("The server's clock was wrong once. Limits hold; blocks and periods were cut."));
+}
+
+bool do_upkeep(const MeterTables &tables, uint32 hash, CallMeters *call) {
+  Wakeups ring = wakeups_open(hash, RowExclusiveLock);
+  MeterChange change;
+  Meters meters = {};
+  bool was_wrong[keypool::kMaxMeters] = {};
+  meter_change_begin(&change, tables, false);
+  bool there = call_meters_pin(tables, *call, &meters) && meters_lock(&meters, BUFFER_LOCK_EXCLUSIVE);
+  if (there) {
+    TimeUs now = clock_now();
+    call_meters_at(call, now);
+    meter_change_start(&change, meters);
+    for (int i = 0; i < call->count; ++i) {
+      was_wrong[i] = keypool::ClockWasWrong(*meters.meter[i], now);
+      bool eased = keypool::Upkeep(&change.edits[i], *call->rules[i], longest_block(*call->provider), now);
+      if (eased) wakeups_post(ring, call->place[i]->id);
+    }
+    meter_change_commit(&change, meters);
+    meters_unlock(&meters, false);
+  } else {
+    meter_change_abandon(&change);
+  }
+  wakeups_close(&ring);
+  for (int i = 0; i < call->count; ++i)
+    if (was_wrong[i]) log_wrong_clock(call->place[i]->id);
+  return there;
+}

@@ -1,0 +1,38 @@
+// grant_triggers.cpp - what keeps keypool.grants its owner's, and keypool.master_keys true.
+#include "pg/server/postgres_api.h"
+
+#include "pg/catalog/privileges.h"
+#include "pg/catalog/relations.h"
+#include "pg/secrets/known_master_keys.h"
+#include "pg/sql/trigger_rows.h"
+
+extern "C" {
+
+// AFTER INSERT OR UPDATE OR DELETE ON keypool.grants FOR EACH ROW, AFTER TRUNCATE FOR EACH STATEMENT
+PG_FUNCTION_INFO_V1(keypool_after_grant_change);
+Datum keypool_after_grant_change(PG_FUNCTION_ARGS) {
+  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.after_grant_change", {relations().grants}, 0)->tg_relation);
+  return PointerGetDatum(nullptr);
+}
+
+// BEFORE INSERT OR UPDATE ON keypool.grants FOR EACH ROW: a right on the table is no right to give rights.
+PG_FUNCTION_INFO_V1(keypool_before_grant_change);
+Datum keypool_before_grant_change(PG_FUNCTION_ARGS) {
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_grant_change", {relations().grants},
+                                      TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
+  if (!is_owner(GetUserId()))
+    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("only the owner of keypool may grant its rights"));
+  return PointerGetDatum(new_tuple(trigger));
+}
+
+// BEFORE INSERT ON keypool.master_keys FOR EACH ROW. A dump or a publisher may bring an id that is known here; what is
+// known stays.
+PG_FUNCTION_INFO_V1(keypool_before_master_key_insert);
+Datum keypool_before_master_key_insert(PG_FUNCTION_ARGS) {
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.before_master_key_insert", {relations().master_keys},
+                                      TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
+  bool is_known = known_master_keys_has(trigger->tg_trigtuple, trigger->tg_relation);
+  return PointerGetDatum(is_known ? nullptr : trigger->tg_trigtuple);
+}
+
+}  // extern "C"

@@ -1,0 +1,43 @@
+// selection_request.cpp - the arguments of keypool_select and its like.
+#include "pg/sql/selection_request.h"
+
+#include "pg/catalog/privileges.h"
+#include "pg/server/arguments.h"
+
+using keypool::kMaxCost;
+using keypool::kMaxTokens;
+
+static constexpr int kMaxExceptKeys = 1000;
+
+static void read_amounts(FunctionCallInfo fcinfo, int tokens, Request *request) {
+  keypool::Amounts *amounts = &request->amounts;
+  request->tokens_given = argument_given(fcinfo, tokens);
+  amounts->tokens = argument_amount(fcinfo, tokens, "tokens", kMaxTokens);
+  amounts->output = argument_amount(fcinfo, tokens + 2, "output_tokens", kMaxTokens);
+  amounts->cost = argument_amount(fcinfo, tokens + 3, "cost", kMaxCost);
+  amounts->cached = argument_amount(fcinfo, tokens + 5, "cached_tokens", kMaxTokens);
+  if (keypool::CoverParts(amounts) && request->tokens_given)
+    ereport(NOTICE,
+            errmsg("keypool: tokens is less than output_tokens and cached_tokens together, which count instead"));
+}
+
+static void read_except_keys(FunctionCallInfo fcinfo, int number, Request *request) {
+  if (!argument_given(fcinfo, number)) return;
+  KeyIds keys = argument_keys(fcinfo, number, "except_keys");
+  if (keys.count > kMaxExceptKeys)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("except_keys must not have more than %d elements", kMaxExceptKeys));
+  request->except_keys = keys.ids;
+  request->except_count = keys.count;
+}
+
+Request read_request(FunctionCallInfo fcinfo, Effect effect, int tokens) {
+  Request request = {};
+  request.provider = argument_provider(fcinfo, 0);
+  request.effect = effect;
+  privileges_require(effect == Effect::kSelect ? Right::kApp : Right::kPeek, request.provider);
+  request.model = argument_model(fcinfo, tokens + 1);
+  read_except_keys(fcinfo, tokens + 4, &request);
+  read_amounts(fcinfo, tokens, &request);
+  return request;
+}

@@ -1,0 +1,17 @@
+// selection_request.h - the arguments of keypool_select and its like.
+#pragma once
+
+#include "pg/server/postgres_api.h"
+
+#include "pg/pool/choose_key.h"
+
+// The first of the arguments tokens, model, output_tokens, cost, except_keys and cached_tokens; `provider` is number 0.
+inline constexpr int kTokensOfSelect = 1;
+inline constexpr int kTokensOfSelectMany = 2;
+
+// Reads and checks them, `tokens` being the argument of this number. Raises 42501 if the user does not have the right
+// to the provider, before anything else is read. All of it points into the arguments.
+Request read_request(FunctionCallInfo fcinfo, Effect effect, int tokens);
+
+// The provider as it was given.
+inline text *given_provider(FunctionCallInfo fcinfo) { return PG_GETARG_TEXT_PP(0); }
