@@ -1,66 +1,103 @@
-#!/usr/bin/python3
-"""clients.py - many client processes that call providers through keypool, then the report.
+"""clients.py - the clients: each is a process with its own connections, as the workers of a gateway are.
 
-Each client is a process with its own connection to PostgreSQL and to the provider, as the workers of
-a gateway are. Client.serve is the loop that an application would write.
+Client.serve is the loop that an application would write. It asks a gateway for a key: Keypool, or for comparison
+KeysInTurn, which does what processes can do that know nothing of each other.
 """
 
-import argparse
 import http.client
 import json
 import math
-import multiprocessing
-import os
 import random
-import signal
 import socket
-import sys
 import time
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import psycopg2
 
-import report
-from ledger import Refusal, Use
-
-PARENT = os.getpid()
-EMPTY_SHARE = 0.2       # of the selects are preceded by an empty statement, to compare with
-PROCESSES = multiprocessing.get_context("fork")
+from ledger import Selection, is_usable
 
 
-@dataclass
-class Traffic:
+class Traffic(NamedTuple):
     """What the users of a provider ask for. They come at random (Poisson), in a slow wave of +-30 %."""
-    share: int              # of the clients
+    clients: int
     per_second: float       # with all clients together
+    models: list            # each client uses one of them
     prompt: int             # median tokens, log-normal
     max_tokens: int
 
 
 TRAFFIC = {
-    "openai": Traffic(24, 50, 180, 400),
-    "anthropic": Traffic(18, 26, 700, 900),
-    "gemini": Traffic(8, 20, 150, 350),
-    "deepseek": Traffic(8, 8, 300, 600),
-    "mistral": Traffic(6, 10, 160, 300),
+    "openai": Traffic(24, 50, ["gpt-5", "gpt-5-2025-08-07", "gpt-5-mini", "gpt-5-mini", "gpt-5-mini"], 180, 400),
+    "anthropic": Traffic(16, 26, ["claude-opus-4-1", "claude-sonnet-4-5"], 700, 900),
+    "gemini": Traffic(8, 20, ["gemini-2.5-flash", "gemini-2.5-pro"], 150, 350),
+    "deepseek": Traffic(10, 14, ["deepseek-chat"], 300, 600),
+    "mistral": Traffic(6, 10, ["mistral-small"], 160, 300),
 }
 
 
-@dataclass
-class Log:
-    """What one client did; sent to the parent at the end."""
-    provider: str
-    asked: int = 0
-    uses: list = field(default_factory=list)
-    refusals: list = field(default_factory=list)
-    select_us: list = field(default_factory=list)
-    empty_us: list = field(default_factory=list)    # an empty statement, for comparison
-    tokens: int = 0
-    served: int = 0
-    too_many: int = 0           # 429s met
-    dropped: int = 0            # connections that the provider closed; the reservation was released
-    wrong_key: int = 0          # 401, or an account that is not the granted key's
-    errors: list = field(default_factory=list)
+class Keypool:
+    """The statements that a client needs, prepared once."""
+
+    STATEMENTS = """
+        PREPARE try_select(text, bigint, text, bigint) AS
+            SELECT status, retry_after_ms, key_id::text, key_value, lease
+            FROM keypool_try_select($1, tokens => $2, model => $3, output_tokens => $4);
+        PREPARE record(uuid, bigint, text, bigint) AS SELECT keypool_record($1, $2, $3, output_tokens => $4);
+        PREPARE release(uuid, text) AS SELECT keypool_release($1, $2);
+        PREPARE mark_429(uuid, double precision, text) AS SELECT keypool_mark_429($1, $2, $3);
+    """
+
+    def __init__(self, provider):
+        self.provider = provider
+        self.connection = psycopg2.connect("", application_name="keypool demo client")
+        self.connection.autocommit = True
+        self.cursor = self.connection.cursor()
+        self.cursor.execute(self.STATEMENTS)
+
+    def execute(self, statement, *arguments):
+        self.cursor.execute(f"EXECUTE {statement}({', '.join(['%s'] * len(arguments))})", arguments)
+        return self.cursor.fetchone()
+
+    def select(self, call):
+        call.status, call.retry_after_ms, call.key_id, call.key_value, call.lease = self.execute(
+            "try_select", self.provider, call.prompt + call.max_output, call.model, call.max_output)
+
+    def record(self, call):
+        self.execute("record", call.key_id, call.prompt + call.output, call.lease, call.output)
+
+    def release(self, call):
+        self.execute("release", call.key_id, call.lease)
+
+    def mark_429(self, call, seconds):
+        self.execute("mark_429", call.key_id, seconds, call.lease)
+
+
+class KeysInTurn:
+    """Without keypool: takes the next key, and leaves a key alone for as long as a 429 on it said."""
+
+    def __init__(self, accounts, provider):
+        self.keys = [key for key in accounts if key["provider"] == provider and is_usable(key)]
+        random.shuffle(self.keys)
+        self.ready_from = {key["key_id"]: time.time() + (key["cooling_seconds"] or 0) for key in self.keys}
+
+    def select(self, call):
+        key = next((key for key in self.keys if self.ready_from[key["key_id"]] <= call.asked), None)
+        if key is None:
+            call.status = "cooling"
+            call.retry_after_ms = 1000 * (min(self.ready_from.values()) - call.asked)
+            return
+        self.keys.remove(key)
+        self.keys.append(key)
+        call.key_id, call.key_value = key["key_id"], key["secret"]
+
+    def record(self, call):
+        pass
+
+    def release(self, call):
+        pass
+
+    def mark_429(self, call, seconds):
+        self.ready_from[call.key_id] = time.time() + seconds
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -74,269 +111,90 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-class Keypool:
-    """The statements that a client needs, prepared once."""
+class Log:
+    """What one client did."""
 
-    STATEMENTS = """
-        PREPARE empty AS SELECT 1;
-        PREPARE try_select(text, bigint) AS SELECT * FROM keypool_try_select($1, $2);
-        PREPARE record(uuid, bigint, bigint) AS SELECT keypool_record($1, $2, $3);
-        PREPARE release(uuid, bigint) AS SELECT keypool_release($1, $2);
-        PREPARE mark_429(uuid, integer, bigint) AS SELECT keypool_mark_429($1, $2, $3);
-    """
-
-    def __init__(self):
-        self.connection = psycopg2.connect("", application_name="keypool demo client")
-        self.connection.autocommit = True
-        self.cursor = self.connection.cursor()
-        self.cursor.execute(self.STATEMENTS)
-
-    def fetch(self, statement, arguments=()):
-        """The row, and the microseconds that it took."""
-        start = time.perf_counter_ns()
-        self.cursor.execute(statement, arguments)
-        row = self.cursor.fetchone()
-        return row, (time.perf_counter_ns() - start) / 1000
-
-    def empty(self):
-        return self.fetch("EXECUTE empty")[1]
-
-    def try_select(self, provider, tokens):
-        row, microseconds = self.fetch("EXECUTE try_select(%s, %s)", (provider, tokens))
-        return dict(zip([column.name for column in self.cursor.description], row)), microseconds
-
-    def record(self, grant, tokens):
-        self.cursor.execute("EXECUTE record(%s, %s, %s)", (grant["key_id"], tokens, grant["lease"]))
-
-    def release(self, grant):
-        self.cursor.execute("EXECUTE release(%s, %s)", (grant["key_id"], grant["lease"]))
-
-    def mark_429(self, grant, seconds):
-        self.cursor.execute("EXECUTE mark_429(%s, %s, %s)", (grant["key_id"], seconds, grant["lease"]))
+    def __init__(self, provider):
+        self.provider = provider
+        self.asked = self.served = self.tokens = self.too_many = self.dropped = self.wrong_key = 0
+        self.selections = []
 
 
 class Client:
-    def __init__(self, number, provider, traffic, socket_path, board):
-        self.number, self.provider, self.traffic, self.board = number, provider, traffic, board
+    def __init__(self, number, provider, gateway, socket_path):
+        self.provider, self.traffic, self.gateway = provider, TRAFFIC[provider], gateway
+        self.model = self.traffic.models[number % len(self.traffic.models)]
         self.random = random.Random(f"{provider} {number}")
-        self.keypool = Keypool()
         self.http = UnixConnection(socket_path)
         self.log = Log(provider)
-        self.end = 0.0
 
     def work(self, begin, end):
         """Serve the requests as they come in; one that has to wait makes the next ones wait."""
-        self.end = end
-        for moment, prompt in self.requests(begin):
-            self.sleep_until(moment)
+        for moment, prompt in self.requests(begin, end):
+            sleep_until(moment)
             self.log.asked += 1
-            self.serve(prompt)
-            self.board.show(self.number, self.log)
+            self.serve(prompt, end)
+        return self.log
 
-    def requests(self, begin):
-        """(moment, prompt tokens) of the requests that reach this client before the end."""
-        mean_gap = self.traffic.share / self.traffic.per_second
+    def requests(self, begin, end):
+        """(moment, prompt tokens) of the requests that reach this client."""
         moment, wave = begin, self.random.uniform(0, 2 * math.pi)
         while True:
             busy = 1 + 0.3 * math.sin(wave + (moment - begin) / 5)
-            moment += self.random.expovariate(busy / mean_gap)
-            if moment >= self.end:
+            moment += self.random.expovariate(busy * self.traffic.per_second / self.traffic.clients)
+            if moment >= end:
                 return
             yield moment, round(self.random.lognormvariate(math.log(self.traffic.prompt), 0.5))
 
-    def serve(self, prompt):
-        """One request of a user: a key from keypool, the call, and the account of what it took."""
-        estimate = prompt + self.traffic.max_tokens
-        while time.time() < self.end:
-            grant, use = self.select(estimate)
-            if grant["status"] != "ok":
-                if grant["retry_after_ms"] is None:
-                    return
-                self.wait(grant["retry_after_ms"] / 1000)
+    def serve(self, prompt, end):
+        """One request of a user: a key from the gateway, the call, and the account of what it took."""
+        while time.time() < end:
+            call = self.select(prompt)
+            if call.status != "ok":
+                sleep_until(min(time.time() + call.retry_after_ms / 1000, end))
                 continue
             try:
-                status, retry_after, answer = self.call(grant["key_value"], prompt)
+                status, retry_after, answer = self.send(call)
             except (ConnectionError, http.client.HTTPException):
                 self.http.close()
-                self.settle(use, self.keypool.release, grant)
                 self.log.dropped += 1
+                call.released = True
+                self.settle(call, self.gateway.release)
                 continue
             if status != 429:
-                return self.served(use, grant, status, answer)
+                self.served(call, status, answer)
+                return
             self.log.too_many += 1
-            use.told_to_wait = retry_after
-            self.settle(use, self.keypool.mark_429, grant, retry_after)
+            self.settle(call, self.gateway.mark_429, retry_after)
 
-    def select(self, estimate):
-        if self.random.random() < EMPTY_SHARE:
-            self.log.empty_us.append(self.keypool.empty())
-        call, use = time.time(), None
-        grant, microseconds = self.keypool.try_select(self.provider, estimate)
-        reply = time.time()
-        self.log.select_us.append(microseconds)
-        if grant["status"] == "ok":
-            use = Use(str(grant["key_id"]), call, reply, estimate)
-            self.log.uses.append(use)
-        else:
-            self.log.refusals.append(
-                Refusal(self.provider, call, reply, estimate, grant["status"], grant["retry_after_ms"]))
-        return grant, use
+    def select(self, prompt):
+        call = Selection(self.provider, self.model, prompt, self.traffic.max_tokens, asked=time.time())
+        self.gateway.select(call)
+        call.replied = time.time()
+        self.log.selections.append(call)
+        return call
 
-    def call(self, secret, prompt):
-        body = json.dumps({"model": "demo", "prompt_tokens": prompt, "max_tokens": self.traffic.max_tokens})
-        self.http.request("POST", f"/v1/{self.provider}/chat", body, {"Authorization": f"Bearer {secret}"})
+    def send(self, call):
+        body = json.dumps({"model": call.model, "prompt_tokens": call.prompt, "max_tokens": call.max_output})
+        self.http.request("POST", "/chat", body, {"Authorization": f"Bearer {call.key_value}"})
         response = self.http.getresponse()
         return response.status, int(response.headers.get("Retry-After", 0)), json.loads(response.read())
 
-    def served(self, use, grant, status, answer):
-        tokens = answer["usage"]["total_tokens"] if status == 200 else 0
-        use.tokens, use.served = tokens, True
-        self.settle(use, self.keypool.record, grant, tokens)
-        if status == 200 and answer["account"] == use.key_id:
+    def served(self, call, status, answer):
+        call.output = answer.get("completion_tokens", 0)
+        self.settle(call, self.gateway.record)
+        if status == 200 and answer["key_id"] == call.key_id:
             self.log.served += 1
-            self.log.tokens += tokens
+            self.log.tokens += call.prompt + call.output
         else:
             self.log.wrong_key += 1
 
     @staticmethod
-    def settle(use, statement, *arguments):
-        use.settle_call = time.time()
-        statement(*arguments)
-        use.settle_reply = time.time()
-
-    def wait(self, seconds):
-        self.board.show(self.number, self.log, waiting=True)
-        self.sleep_until(min(time.time() + seconds, self.end))
-        self.board.show(self.number, self.log)
-
-    @staticmethod
-    def sleep_until(moment):
-        while (left := moment - time.time()) > 0:
-            if os.getppid() != PARENT:
-                sys.exit("the demo is gone")
-            time.sleep(min(left, 1.0))
+    def settle(call, statement, *arguments):
+        call.settling = time.time()
+        statement(call, *arguments)
+        call.settled = time.time()
 
 
-class Board:
-    """Numbers that the clients write and the parent reads while they run; one row each, so no lock."""
-
-    COLUMNS = 4
-
-    def __init__(self, clients):
-        self.cells = PROCESSES.RawArray("q", clients * self.COLUMNS)
-
-    def show(self, number, log, waiting=False):
-        row = number * self.COLUMNS
-        self.cells[row:row + self.COLUMNS] = [log.served, log.too_many, int(waiting), len(log.errors)]
-
-    def sums(self, numbers):
-        rows = [self.cells[n * self.COLUMNS:(n + 1) * self.COLUMNS] for n in numbers]
-        return [sum(column) for column in zip(*rows)]
-
-
-def client_process(number, provider, traffic, options, board, barrier, times, pipe):
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    client = Client(number, provider, traffic, options.socket, board)
-    barrier.wait(30)
-    barrier.wait(30)    # between the two the parent sets the times
-    try:
-        client.work(*times)
-    except (psycopg2.Error, OSError, KeyError, ValueError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        client.log.errors.append(f"{provider}: {type(error).__name__}: {first_line}")
-        board.show(number, client.log)
-    pipe.send(client.log)
-
-
-def assign(clients):
-    """The provider of each client, by the shares of the traffic."""
-    shares = sum(traffic.share for traffic in TRAFFIC.values())
-    counts = {p: max(1, round(clients * traffic.share / shares)) for p, traffic in TRAFFIC.items()}
-    return [provider for provider, count in counts.items() for _ in range(count)]
-
-
-class Crowd:
-    """All clients: started together, watched while they work, asked for their logs."""
-
-    def __init__(self, options):
-        self.providers = assign(options.clients)
-        self.board = Board(len(self.providers))
-        self.barrier = PROCESSES.Barrier(len(self.providers) + 1)
-        self.times = PROCESSES.RawArray("d", 2)
-        self.pipes = []
-        for number, provider in enumerate(self.providers):
-            traffic = Traffic(**vars(TRAFFIC[provider]))
-            traffic.share = self.providers.count(provider)
-            receiver, sender = PROCESSES.Pipe(duplex=False)
-            arguments = (number, provider, traffic, options, self.board, self.barrier, self.times, sender)
-            PROCESSES.Process(target=client_process, args=arguments, daemon=True).start()
-            sender.close()
-            self.pipes.append(receiver)
-
-    def start(self, seconds):
-        self.barrier.wait(30)
-        begin = time.time() + 0.2
-        self.times[:] = [begin, begin + seconds]
-        self.barrier.wait(30)
-        return self.times[:]
-
-    def watch(self, begin, end):
-        line = report.ProgressLine(begin, end)
-        last = end - 0.05       # a moment before the clients go home
-        while (now := time.time()) < last:
-            time.sleep(min(last, max(begin, now) + line.every) - now)
-            line.print(*self.state())
-        line.close()
-
-    def state(self):
-        numbers = {p: [n for n, other in enumerate(self.providers) if other == p] for p in TRAFFIC}
-        served = {p: self.board.sums(n)[0] for p, n in numbers.items()}
-        return served, self.board.sums(range(len(self.providers)))
-
-    def logs(self):
-        """A log per client; calls that were on their way at the end are waited for."""
-        return [self.log(*pair) for pair in zip(self.pipes, self.providers)]
-
-    @staticmethod
-    def log(pipe, provider):
-        try:
-            return pipe.recv()
-        except EOFError:
-            return Log(provider, errors=[f"{provider}: a client ended without a word"])
-
-
-def simulator_statistics(path):
-    connection = UnixConnection(path)
-    connection.request("GET", "/statistics")
-    return json.loads(connection.getresponse().read())
-
-
-def parse_options():
-    parser = argparse.ArgumentParser(description="Call simulated providers through keypool.")
-    parser.add_argument("--socket", required=True, help="the simulator's")
-    parser.add_argument("--accounts", required=True)
-    parser.add_argument("--imported-at", type=float, required=True, help="when keypool_import was done (epoch)")
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--clients", type=int, default=64)
-    return parser.parse_args()
-
-
-def leave(*_):
-    """End in order, so that the clients are ended, too."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(143)
-
-
-def main():
-    signal.signal(signal.SIGTERM, leave)
-    options = parse_options()
-    books = report.Books(options.accounts, options.imported_at)
-    crowd = Crowd(options)
-    begin, end = crowd.start(options.seconds)
-    crowd.watch(begin, end)
-    result = report.Result(books, crowd.logs(), simulator_statistics(options.socket), begin, end)
-    return 0 if result.print() else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def sleep_until(moment):
+    time.sleep(max(0, moment - time.time()))

@@ -1,46 +1,127 @@
-#!/usr/bin/python3
-"""provider_simulator.py - LLM providers in one process: HTTP on a Unix socket, exact limits.
+"""provider_simulator.py - five LLM providers in one process: HTTP on a Unix socket, limits as the providers have them.
 
-It shares nothing with keypool: it knows accounts (secret -> limits), authenticates every call by
-the secret alone, and keeps an exact log per account.
+It shares nothing with keypool: it knows the keys by their secrets, the account of each, and LIMITS, and keeps an exact
+log for each thing that is counted together (a Bucket). Sliding logs refuse whatever a fixed minute or a token bucket
+of the same size, refilled continuously (Anthropic), would refuse, and more.
 
-  request    counts from the moment it arrives until 60 s later
-  tokens     while a call runs, what it may need at most (prompt_tokens + max_tokens);
-             when it is done, what it really took, until 60 s later
-
-Can it answer 429 to a client that obeys keypool? Let g be the moment of a grant and a the arrival
-of its call here, a > g; likewise for an earlier call, g' and a'.
-
-  tokens     Never. Of all the calls that are in the log here at the moment a, take the one that was granted
-             last: keypool saw every other one when it granted that. To keypool a call weighs its estimate
-             from the grant (before a') until the record (after the call was done), then the real tokens until
-             more than 60 s after the record. At each moment that is at least as much as it weighs here.
-  requests   Keypool counts whole seconds: at second s the seconds s-60 .. s, which are 61. The request
-             that frees a place was granted in second s-61 or before, so g - g' > 60 s, but perhaps by no
-             more than a microsecond (granted at the end of its second, followed at the start of another).
-             Then a - a' < 60 s whenever the earlier call was longer on its way than the later one.
-             So the log here forgives TRANSIT seconds: a sender cannot know how long the network takes. Calls
-             that needed this are counted ("close_calls"). A run of up to 60 s cannot need it.
+Can it answer 429 to a client that obeys keypool? To keypool a call weighs its estimate from the selection, which is
+before it arrives here, until the settlement, which is after the answer was complete; then its real tokens for 60 whole
+seconds and more. At each moment that is at least as much as the call weighs here. Only a *request* counts from the
+selection on, so that two that were selected just over a window apart may arrive closer together, if the first took
+longer on its way. No run is so long as a minute; the log of a second forgives TRANSIT.
 """
 
-import argparse
 import asyncio
 import collections
+import dataclasses
+import datetime
 import json
 import math
 import random
 import time
-from dataclasses import dataclass, field
+import zoneinfo
+from typing import NamedTuple
 
-WINDOW = 60.0
-TRANSIT = 0.25
+TRANSIT = 0.25      # seconds by which requests may come late
 LONGEST = 8.0       # seconds that one answer takes at most
 DROPPED = 0.004     # this share of the calls finds the door shut: the connection closes, nothing is counted
+DAY = "day"
+PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
 
 
-@dataclass
-class Model:
-    """How a provider answers: seconds to the first token, speed, and tokens written (all log-normal)."""
+class Limit(NamedTuple):
+    """So much of a unit for the models whose names begin so; a project is what Anthropic calls a workspace."""
+    family: str
+    whose: str
+    unit: str               # requests; tokens, max_tokens included; input; output, as it is produced; calls in flight
+    per: float | str | None
+    most: int
+
+
+LIMITS = [       # of two families that a name fits, the first
+    Limit("gpt-5-mini", "project", "requests", 60, 200),
+    Limit("gpt-5-mini", "organization", "requests", 60, 900),
+    Limit("gpt-5", "project", "requests", 60, 40),
+    Limit("gpt-5", "project", "tokens", 60, 15_000),
+    Limit("gpt-5", "organization", "requests", 60, 200),
+    Limit("claude-opus", "project", "output", 60, 12_000),
+    Limit("claude-opus", "organization", "requests", 60, 300),
+    Limit("claude-opus", "organization", "input", 60, 200_000),
+    Limit("claude-opus", "organization", "output", 60, 45_000),
+    Limit("claude-sonnet", "project", "input", 60, 70_000),
+    Limit("claude-sonnet", "organization", "input", 60, 350_000),
+    Limit("claude-sonnet", "organization", "output", 60, 80_000),
+    Limit("gemini-2.5-flash", "project", "requests", 60, 50),
+    Limit("gemini-2.5-flash", "project", "input", 60, 30_000),
+    Limit("gemini-2.5-pro", "project", "requests", DAY, 25),    # so few that the run uses them up
+    Limit("deepseek", "organization", "calls in flight", None, 6),
+    Limit("mistral", "organization", "requests", 1 - TRANSIT, 6),
+]
+
+
+def limits_of(account, model):
+    """What one call is counted in: pairs of a limit and the account or organization that has it."""
+    family = next(limit.family for limit in LIMITS if model.startswith(limit.family))
+    return [(limit, account if limit.whose == "project" else account.partition("/")[0])
+            for limit in LIMITS if limit.family == family]
+
+
+def midnight_after(moment):
+    tomorrow = datetime.datetime.fromtimestamp(moment, PACIFIC).date() + datetime.timedelta(days=1)
+    return datetime.datetime.combine(tomorrow, datetime.time(), PACIFIC).timestamp()
+
+
+@dataclasses.dataclass
+class Bucket:
+    """All that one limit of one account counts."""
+    limit: Limit
+    log: collections.deque = dataclasses.field(default_factory=collections.deque)   # (until when it counts, amount)
+    used: int = 0
+    peak: int = 0       # with calls that were refused
+    refused: int = 0
+    served: int = 0
+    keys: set = dataclasses.field(default_factory=set)
+
+    def wait(self, now, call):
+        """Seconds until there is room for the call."""
+        while self.log and self.log[0][0] <= now:
+            self.used -= self.log.popleft()[1]
+        excess = self.used + self.reserved(call) - self.limit.most
+        self.peak = max(self.peak, self.limit.most + excess)
+        if excess <= 0:
+            return 0
+        self.refused += 1
+        for until, amount in self.log:
+            excess -= amount
+            if excess <= 0:
+                return until - now
+        return 1    # only running calls are in the way
+
+    def reserved(self, call):
+        """The weight of a call while it runs."""
+        sizes = {"tokens": call["prompt_tokens"] + call["max_tokens"], "input": call["prompt_tokens"]}
+        return sizes.get(self.limit.unit, 1)
+
+    def begin(self, key_id, now, call):
+        self.keys.add(key_id)
+        self.used += self.reserved(call)
+        if self.limit.unit in ("requests", "input"):
+            until = midnight_after(now) if self.limit.per == DAY else now + self.limit.per
+            self.log.append((until, self.reserved(call)))
+
+    def finish(self, now, call, written):
+        self.served += 1
+        if self.limit.unit in ("requests", "input"):
+            return
+        real = {"tokens": call["prompt_tokens"] + written, "output": written}.get(self.limit.unit, 0)
+        self.used += real - self.reserved(call)
+        self.peak = max(self.peak, self.used)
+        if real:
+            self.log.append((now + self.limit.per, real))
+
+
+class Speed(NamedTuple):
+    """How a provider answers: seconds to the first token, tokens a second, and tokens written (log-normal)."""
     first_token: float
     tokens_per_second: float
     written: float
@@ -52,93 +133,40 @@ class Model:
         return min(LONGEST, first + written / self.tokens_per_second), written
 
 
-MODELS = {
-    "openai": Model(0.18, 900, 160),
-    "anthropic": Model(0.26, 1300, 330),
-    "gemini": Model(0.14, 1500, 150),
-    "deepseek": Model(0.30, 800, 240),
-    "mistral": Model(0.12, 1100, 140),
+SPEEDS = {
+    "openai": Speed(0.18, 900, 160),
+    "anthropic": Speed(0.26, 1300, 330),
+    "gemini": Speed(0.14, 1500, 150),
+    "deepseek": Speed(0.30, 800, 240),
+    "mistral": Speed(0.12, 1100, 140),
 }
 
 
-@dataclass
-class Account:
-    """One key at its provider: its limits and the exact log of what it did."""
-    key_id: str
-    provider: str
-    max_rpm: float
-    max_tpm: float
-    disabled: bool
-    blocked_until: float
-    arrivals: collections.deque = field(default_factory=collections.deque)    # moments
-    finished: collections.deque = field(default_factory=collections.deque)    # (moment, tokens)
-    finished_tokens: int = 0
-    running_tokens: int = 0
-
-    def forget(self, now):
-        while self.arrivals and self.arrivals[0] <= now - WINDOW:
-            self.arrivals.popleft()
-        while self.finished and self.finished[0][0] <= now - WINDOW:
-            self.finished_tokens -= self.finished.popleft()[1]
-
-    def wait_for_request(self, now):
-        """Seconds until the log has room for one more request; 0 or less if it has."""
-        full = len(self.arrivals) >= self.max_rpm
-        return self.arrivals[len(self.arrivals) - int(self.max_rpm)] + WINDOW - now if full else 0.0
-
-    def wait_for_tokens(self, now, tokens):
-        excess = self.finished_tokens + self.running_tokens + tokens - self.max_tpm
-        if excess <= 0:
-            return 0.0
-        for moment, used in self.finished:
-            excess -= used
-            if excess <= 0:
-                return moment + WINDOW - now
-        return 1.0      # only running calls are in the way
-
-    def begin(self, now, tokens):
-        self.arrivals.append(now)
-        self.running_tokens += tokens
-
-    def finish(self, now, reserved, used):
-        self.running_tokens -= reserved
-        self.finished.append((now, used))
-        self.finished_tokens += used
-
-
-def no_limit_as_infinite(limit):
-    return limit if limit is not None and limit > 0 else math.inf
-
-
-def load_accounts(path, loaded_at):
-    """Accounts by secret, each with the requests that the original made in the last minute."""
-    accounts = {}
-    for row in json.load(open(path, encoding="utf-8"))["accounts"]:
-        account = Account(row["key_id"], row["provider"], no_limit_as_infinite(row["max_rpm"]),
-                          no_limit_as_infinite(row["max_tpm"]), row["disabled"],
-                          loaded_at + (row["cooling_seconds"] or -math.inf))
-        for seconds_ago, tokens in row["past"]:
-            account.arrivals.append(loaded_at - seconds_ago)
-            account.finish(loaded_at - seconds_ago, 0, tokens)
-        accounts[row["secret"]] = account
-    return accounts
-
-
 class Simulator:
-    """Serves POST /v1/<provider>/chat and GET /statistics."""
+    """Serves POST /chat, and GET /books: what was counted."""
 
-    def __init__(self, accounts):
-        self.accounts = accounts
-        self.counts = {provider: collections.Counter() for provider in MODELS}
+    def __init__(self, accounts, loaded_at):
+        self.keys = {key["secret"]: key for key in accounts}
+        self.loaded_at = loaded_at
+        self.buckets = {}
+        self.counts = {provider: collections.Counter() for provider in SPEEDS}
+        past = sorted((-ago, tokens, key["secret"]) for key in accounts for ago, tokens in key["past"])
+        for when, tokens, secret in past:   # the original knew sums only: all of them count as input
+            call = {"model": self.keys[secret]["past_model"], "prompt_tokens": tokens, "max_tokens": 0}
+            for bucket in self.buckets_of(self.keys[secret], call):
+                bucket.begin(self.keys[secret]["key_id"], loaded_at + when, call)
+                bucket.finish(loaded_at + when, call, 0)
+        for bucket in self.buckets.values():
+            bucket.peak, bucket.served, bucket.keys = 0, 0, set()
+
+    def buckets_of(self, key, call):
+        return [self.buckets.setdefault(pair, Bucket(pair[0])) for pair in limits_of(key["account"], call["model"])]
 
     async def connection(self, reader, writer):
         try:
             while True:
-                method, path, headers, body = await read_request(reader)
-                if method == "GET":
-                    answer = (200, {}, self.counts)
-                else:
-                    answer = await self.chat(path.split("/")[2], headers, json.loads(body))
+                method, headers, body = await read_request(reader)
+                answer = (200, {}, self.books()) if method == "GET" else await self.chat(headers, json.loads(body))
                 if answer is None:
                     break
                 await write_response(writer, *answer)
@@ -147,49 +175,39 @@ class Simulator:
         finally:
             writer.close()
 
-    async def chat(self, provider, headers, call):
-        """One call. The clock is the wall clock, as the cooldowns in the original's data are."""
-        now, count = time.time(), self.counts[provider]
-        if random.random() < DROPPED:
-            count["dropped"] += 1
-            return None
-        account = self.accounts.get(headers.get("authorization", "").removeprefix("Bearer "))
-        if account is None or account.disabled or account.provider != provider:
-            count["unauthorized"] += 1
+    async def chat(self, headers, call):
+        now = time.time()
+        key = self.keys.get(headers.get("authorization", "").removeprefix("Bearer "))
+        if key is None or key["disabled"]:
             return 401, {}, {"error": "this key is not known here"}
-        tokens = call["prompt_tokens"] + call["max_tokens"]
-        wait = self.refused_for(account, now, tokens)
-        if wait:
+        if random.random() < DROPPED:
+            return None
+        buckets, count = self.buckets_of(key, call), self.counts[key["provider"]]
+        cooling = self.loaded_at + (key["cooling_seconds"] or 0) - now
+        wait = max(cooling, *(bucket.wait(now, call) for bucket in buckets))
+        if wait > 0:
             count["too_many"] += 1
-            return 429, {"Retry-After": max(1, math.ceil(wait))}, {"error": "rate limit"}
-        return 200, {}, await self.answer(account, now, call, tokens)
-
-    def refused_for(self, account, now, tokens):
-        """Seconds that the call must wait, or 0; counts the calls that needed the forgiveness."""
-        account.forget(now)
-        request = account.wait_for_request(now)
-        if 0 < request <= TRANSIT:
-            self.counts[account.provider]["close_calls"] += 1
-            request = 0
-        return max(0.0, request, account.wait_for_tokens(now, tokens), account.blocked_until - now)
-
-    async def answer(self, account, now, call, tokens):
-        seconds, written = MODELS[account.provider].draw(call["max_tokens"])
-        used, count = call["prompt_tokens"] + written, self.counts[account.provider]
-        account.begin(now, tokens)
+            return 429, {"Retry-After": math.ceil(wait)}, {"error": "rate limit"}
+        for bucket in buckets:
+            bucket.begin(key["key_id"], now, call)
+        seconds, written = SPEEDS[key["provider"]].draw(call["max_tokens"])
         await asyncio.sleep(seconds)
-        account.finish(time.time(), tokens, used)
+        for bucket in buckets:
+            bucket.finish(time.time(), call, written)
         count["served"] += 1
-        count["tokens"] += used
-        return {"account": account.key_id, "usage": {"total_tokens": used}}
+        count["tokens"] += call["prompt_tokens"] + written
+        return 200, {}, {"key_id": key["key_id"], "completion_tokens": written}
+
+    def books(self):
+        return {"counts": self.counts, "buckets": [
+            {"limit": limit, "holder": holder, "peak": bucket.peak, "refused": bucket.refused, "served": bucket.served,
+             "keys": len(bucket.keys)} for (limit, holder), bucket in self.buckets.items()]}
 
 
 async def read_request(reader):
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    method, path, _ = head[0].split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return method, path, headers, body
+    return head[0].split(" ")[0], headers, await reader.readexactly(int(headers.get("content-length", 0)))
 
 
 async def write_response(writer, status, headers, content):
@@ -200,16 +218,7 @@ async def write_response(writer, status, headers, content):
     await writer.drain()
 
 
-async def main():
-    parser = argparse.ArgumentParser(description="Simulated LLM providers on a Unix socket.")
-    parser.add_argument("--socket", required=True)
-    parser.add_argument("--accounts", required=True)
-    parser.add_argument("--loaded-at", type=float, required=True, help="when the original's data was loaded (epoch)")
-    options = parser.parse_args()
-    simulator = Simulator(load_accounts(options.accounts, options.loaded_at))
-    server = await asyncio.start_unix_server(simulator.connection, options.socket)
-    await server.serve_forever()    # until a signal ends the process: there is nothing to put away
-
-
-if __name__ == "__main__":
-    asyncio.run(main())
+async def serve(path, accounts, loaded_at):
+    """Until a signal ends the process. `loaded_at`: when the original's past ended."""
+    server = await asyncio.start_unix_server(Simulator(accounts, loaded_at).connection, path)
+    await server.serve_forever()
