@@ -135,7 +135,9 @@ def wal(case):
 
 # What is counted: name, call, arguments of the call.
 COUNTED = (("select", "keypool_select('pool10', 10)"), ("the floor of select", "keypool_floor_select('pool10', 10)"),
-           ("record", "keypool_record('{key}', 1)::text"), ("the floor of record", "keypool_floor_record('{key}', 1)::text"))
+           ("record", "keypool_record('{key}', 1)::text"), ("the floor of record", "keypool_floor_record('{key}', 1)::text"),
+           ("select under one quota", "keypool_select('quotas1', 10)"), ("select under three quotas", "keypool_select('quotas3', 10)"))
+AGAINST_SELECT = {"select under one quota": 1.3, "select under three quotas": 1.8}  # at most so many times as many
 
 
 # Counts with valgrind, in a server without other processes: the same on every machine, and not disturbed by load. The calls are made in one
@@ -148,7 +150,7 @@ def instructions(case):
     few, many = 1000, 3000
     with tempfile.TemporaryDirectory() as folder:
         single = start_single(folder)
-        key = single_user(single, folder, ["SELECT id FROM keypool.provider_keys LIMIT 1"])
+        key = single_user(single, folder, ["SELECT id FROM keypool.provider_keys WHERE provider_id = 'pool10' LIMIT 1"])
         key = re.search(r'id = "([0-9a-f-]{36})"', key)[1]
         statements = []
         for _, call in COUNTED:
@@ -157,9 +159,13 @@ def instructions(case):
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/count", "--dump-before=keypool_floor_mark"]
         single_user(valgrind + single, folder, statements)
         counts = [count_of(f"{folder}/count.{number + 1}") for number in range(3 * len(COUNTED))]
+    found = {}
     for number, (name, _) in enumerate(COUNTED):
         _, first, second = counts[3 * number:3 * number + 3]
-        result(case, f"{name}, a call within a statement", [(second - first) / (many - few)], "instructions")
+        found[name] = (second - first) / (many - few)
+        result(case, f"{name}, a call within a statement", [found[name]], "instructions")
+    for name, most in AGAINST_SELECT.items():
+        result(case, f"{name}, against none", [found[name] / found["select"]], target=("at most", most))
 
 
 def count_of(path):
@@ -176,7 +182,7 @@ def start_single(folder):
     with open(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sql", "keypool.sql")) as file:
         text = re.sub(r"--.*", "", file.read())
     single_user(single, folder, [" ".join(part.split()) for part in re.split(r";\n(?=\n|[A-Z])", text) if part.strip()]
-                + ["CALL make_pool('pool10', 10)"])
+                + ["CALL make_pool('pool10', 10)", "CALL make_quota_pool('quotas1', 10, 1)", "CALL make_quota_pool('quotas3', 10, 3)"])
     return single
 
 

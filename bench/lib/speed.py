@@ -97,6 +97,20 @@ def select_blocked(case):
     compared(case, "refusals, 10,000 keys full or cooling, against 10 free", values, "all", "10 keys, try")
 
 
+# Keys that quotas keep out must not cost more than keys that are full themselves: a quota is one step for all its keys.
+def select_quotas(case):
+    make_pool("pool10", 10)
+    sql("""CALL make_account_pool('accounts', 10000, 100, 1);
+           INSERT INTO keypool.provider_keys (provider_id, key_label, key_value, priority)
+           SELECT 'accounts', 'free ' || i, 'sk-bench-free-' || i, 1 FROM generate_series(1, 10) i""")
+
+    def accounts_full():
+        sql("SELECT count(keypool_select('accounts')) FROM generate_series(1, 110)")
+        return throughput("select", 8, SECONDS, provider="accounts")
+    values = in_turns({"10 keys": select("pool10"), "accounts": accounts_full})
+    compared(case, "10,000 keys under 100 quotas that are full, and 10 free keys, against 10 free", values, "accounts", "10 keys", ("at least", 0.80))
+
+
 # Many providers in use at once.
 def select_providers(case):
     sql("CALL make_providers(100, 10)")

@@ -4,6 +4,7 @@ TITLES = {
     "select-floor": "select, 10 keys, against a function that does nothing",
     "select-pool-size": "select, 8 clients, pools of several sizes",
     "select-blocked": "select, 8 clients, keys that cannot serve",
+    "select-quotas": "a selection where quotas keep most keys out, 8 clients",
     "select-providers": "select, 8 clients, many providers at once",
     "select-redis": "select, against Redis",
     "contention": "select, one key",

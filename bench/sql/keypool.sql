@@ -25,6 +25,20 @@ CREATE PROCEDURE make_pool(provider text, keys integer, priorities integer DEFAU
 	FROM generate_series(1, keys) i
 $$;
 
+-- The same with all keys under so many quotas; and with each key under the quota of its account.
+CREATE PROCEDURE make_quota_pool(provider text, keys integer, quotas integer) LANGUAGE sql AS $$
+	CALL make_pool(provider, keys);
+	UPDATE keypool.provider_keys SET account = 'a' WHERE provider_id = provider;
+	INSERT INTO keypool.quotas (provider_id, name, account, max_rpm, max_tpm)
+	SELECT provider, 'q' || i, 'a', 1000000000, 1000000000000 FROM generate_series(1, quotas) i
+$$;
+CREATE PROCEDURE make_account_pool(provider text, keys integer, accounts integer, rpm bigint) LANGUAGE sql AS $$
+	CALL make_pool(provider, keys);
+	UPDATE keypool.provider_keys SET account = 'a' || split_part(key_label, ' ', 2)::int % accounts WHERE provider_id = provider;
+	INSERT INTO keypool.quotas (provider_id, name, account, max_rpm)
+	SELECT provider, 'q' || i, 'a' || i, rpm FROM generate_series(0, accounts - 1) i
+$$;
+
 -- Providers p<first>, p<first + 1>, ...
 CREATE PROCEDURE make_providers(providers integer, keys integer, first integer DEFAULT 1) LANGUAGE sql AS $$
 	INSERT INTO keypool.provider_keys (provider_id, key_label, key_value, max_rpm, max_tpm)
