@@ -255,3 +255,13 @@ DELETE FROM keypool.provider_keys WHERE provider_id = 'calls';
 DELETE FROM keypool.quotas WHERE provider_id = 'calls';
 DELETE FROM keypool.providers WHERE provider_id = 'calls';
 RESET timezone;
+
+-- A model that is blocked on a key makes no other model wait, also if it is asked for while the whole key cools.
+SET keypool.test_now = '2026-03-01 00:00:00+00';
+SELECT keypool_add_key('apart', 'a', 'sk-apart') AS apart, keypool_add_key('apart', 'b', 'sk-second', 1) \gset
+SELECT keypool_mark_429(:'apart', 3600, scope => 'model', model => 'm1'), keypool_mark_429(:'apart', 5, scope => 'key');
+SELECT key_label FROM keypool_try_select('apart', model => 'm1');
+SET keypool.test_now = '2026-03-01 00:00:06+00';
+SELECT key_label FROM keypool_try_select('apart', model => 'm2');
+SELECT key_label FROM keypool_try_select('apart', model => 'm1');
+DELETE FROM keypool.provider_keys WHERE provider_id = 'apart';

@@ -155,8 +155,8 @@ Admission Admit(const Meter &meter, const Limits &limits, const Ask &ask) noexce
 }
 
 bool IsModelBlocked(const Meter &meter, uint32_t model_hash, TimeUs now) noexcept {
-  TimeUs own = MeterNow(meter, now);
-  return !IsBlocked(meter, 0, own) && IsBlocked(meter, model_hash, own);
+  assert(model_hash != 0);
+  return IsModelKeptOut(meter, model_hash, MeterNow(meter, now));
 }
 
 // A size that 32 bits cannot hold is remembered for no time.

@@ -51,7 +51,7 @@ struct Admission {
 // falls while nothing happens, so the moment is the latest of each limit's first.
 Admission Admit(const Meter &meter, const Limits &limits, const Ask &ask) noexcept;
 
-// Whether a block keeps this model out, and no other request: not one that holds for the whole meter.
+// Whether a block of this model alone is in force, whatever else keeps requests out: one that others need not wait for.
 bool IsModelBlocked(const Meter &meter, uint32_t model_hash, TimeUs now) noexcept;
 
 // The smallest request in the same proportion that the meter refuses now, and when it would be admitted: a lower bound

@@ -125,6 +125,10 @@ void AddLimits(const Meter &meter, const Limits &limits, const Request &request,
 
 }  // namespace
 
+bool IsModelKeptOut(const Meter &meter, uint32_t model_hash, TimeUs now) noexcept {
+  return ModelBlockedUntil(meter.recorded, model_hash) > now;
+}
+
 bool IsBlocked(const Meter &meter, uint32_t model_hash, TimeUs now) noexcept {
   const RecordedMeter &recorded = meter.recorded;
   return recorded.blocked_until > now || recorded.breaker.open_until > now ||

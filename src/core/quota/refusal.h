@@ -10,6 +10,9 @@ namespace keypool {
 
 bool IsBlocked(const Meter &meter, uint32_t model_hash, TimeUs now) noexcept;
 
+// By a block of this model alone.
+bool IsModelKeptOut(const Meter &meter, uint32_t model_hash, TimeUs now) noexcept;
+
 // Whether the limits of the meter's window admit the request: slower than its sums, but also where slots are full or
 // hold costs.
 bool FitsOneByOne(const Meter &meter, const Limits &limits, const Request &request, TimeUs now) noexcept;

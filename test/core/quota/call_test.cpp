@@ -199,12 +199,11 @@ TEST(EndCall, OfA429BlocksTheKeyForOneModelAndQuotasForAll) {
   EXPECT_EQ(ended.blocked_until, At(60));
   EXPECT_TRUE(IsModelBlocked(call.meters[0], 5, At(1)));
   EXPECT_FALSE(IsModelBlocked(call.meters[0], 6, At(1)));
-  EXPECT_FALSE(IsModelBlocked(call.meters[0], 0, At(1)));
   EXPECT_FALSE(IsModelBlocked(call.meters[0], 5, At(60)));
   EXPECT_FALSE(IsModelBlocked(call.meters[1], 5, At(1))) << "the whole meter is blocked";
   EXPECT_FALSE(Serves(call.meters[1], {}, At(1)));
   Cool(&call.meters[0], At(30), At(1));
-  EXPECT_FALSE(IsModelBlocked(call.meters[0], 5, At(29))) << "so is the key now";
+  EXPECT_TRUE(IsModelBlocked(call.meters[0], 5, At(29))) << "also while the whole key is";
   EXPECT_TRUE(IsModelBlocked(call.meters[0], 5, At(30)));
 }
 
