@@ -9,61 +9,13 @@ namespace keypool {
 
 namespace {
 
-constexpr int64_t kMaxTotal = std::numeric_limits<int64_t>::max();
-
 bool Any(const Limits &limits, Limit first, Limit last) {
   int64_t any = 0;
   for (int i = static_cast<int>(first); i <= static_cast<int>(last); ++i) any |= limits.max[i];
   return any != 0;
 }
 
-// What was used in a minute of the history, or more; `newest` is the newest of them.
-struct MinuteSum {
-  int64_t requests;
-  int64_t tokens;
-};
-
-MinuteSum SumOfMinute(const RecordedMeter &recorded, Minute minute, Minute newest) {
-  if (minute > newest || newest - minute >= kMinuteSlots) return {};
-  if (minute == newest)
-    return {recorded.totals.requests - recorded.minute_requests, recorded.totals.tokens - recorded.minute_tokens};
-  const MinuteSlot &slot = recorded.history.minute[MinuteIndex(minute)];
-  bool full = slot.requests == kMaxSlotAmount || slot.tokens == kMaxSlotAmount;
-  return full ? MinuteSum{kMaxTotal, kMaxTotal} : MinuteSum{slot.requests, slot.tokens};
-}
-
-// All calls that are open, or more: slots whose time is over count, too.
-OpenCalls OpenAtMost(const ReservedMeter &reserved) {
-  OpenCalls open = {};
-  for (const OpenSlot &slot : reserved.open) {
-    open.calls += static_cast<int64_t>(slot.calls);
-    open.tokens += static_cast<int64_t>(slot.tokens);
-  }
-  return open;
-}
-
-// Whether the limits of a window of seconds admit the request by a bound that is quicker to find than its sums: all
-// that was settled in this minute and the one before, which is no less than what was recorded in the window, and all
-// calls that are open, which are no less than what is reserved in it.
-bool SurelyFitsWindow(const Meter &meter, const Limits &limits, const Request &request, TimeUs now) {
-  bool counts_output = limits.rule.counts == Counts::kTokens || limits.of(Limit::kOutputTpm) == 0;
-  bool matched = !InWindow(meter.reserved.unmatched_at, SecondOf(now));
-  if (!BySecond(meter) || limits.burst_seconds != 0 || !counts_output || !matched) return false;
-  Minute newest = MinuteOf(NewestRecorded(meter.recorded)), minute = MinuteOf(now);
-  MinuteSum now_sum = SumOfMinute(meter.recorded, minute, newest);
-  MinuteSum last_sum = SumOfMinute(meter.recorded, minute - 1, newest);
-  OpenCalls open = OpenAtMost(meter.reserved);
-  int64_t requests = SaturatingSum(SaturatingSum(now_sum.requests, last_sum.requests), open.calls);
-  int64_t tokens = SaturatingSum(now_sum.tokens, last_sum.tokens);
-  if (__builtin_mul_overflow(tokens, limits.rule.output_weight, &tokens)) return false;
-  tokens = SaturatingSum(tokens, open.tokens);
-  if (tokens >= kMaxSlotAmount) return false;  // a slot may be full, and hold more than it says
-  return HasRoom(limits.of(Limit::kRpm), requests, 1) && HasRoom(limits.of(Limit::kTpm), tokens, request.tokens) &&
-         HasRoom(limits.of(Limit::kOutputTpm), tokens, request.output);
-}
-
 bool FitsWindow(const Meter &meter, const Limits &limits, const Request &request, TimeUs now) {
-  if (SurelyFitsWindow(meter, limits, request, now)) return true;
   WindowUse use = UseInWindow(meter, now);
   if (use.tokens >= kMaxSlotAmount || use.output >= kMaxSlotAmount)  // a slot may be full, and hold more than it says
     return FitsOneByOne(meter, limits, request, now);

@@ -33,7 +33,7 @@ void MoveHistory(RecordedMeter *recorded, Minute newest, Minute minute) {
   recorded->history = moved;
 }
 
-// The newest minute holds all of what the window does from now on (SurelyFitsWindow relies on it).
+// The newest minute holds all of what the window does from now on.
 void KeepMinuteAboveWindow(const Meter &meter, RecordedMeter *recorded, TimeUs now) {
   const RecordedSlot &slot = meter.recorded.ring[RingIndex(SlotNumber(meter, SecondOf(now)))];
   const Totals &totals = recorded->totals;

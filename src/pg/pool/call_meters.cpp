@@ -17,7 +17,15 @@ CallMeters call_meters_of_key(MeterPlace *key, const keypool::Limits *limits, Pr
   return call;
 }
 
+// A lease is no signature: one that somebody made may name a quota twice.
+bool call_meters_has(const CallMeters &call, const PoolQuota *quota) {
+  for (int i = 0; i < call.count; ++i)
+    if (call.quota[i] == quota) return true;
+  return false;
+}
+
 void call_meters_add(CallMeters *call, PoolQuota *quota) {
+  Assert(!call_meters_has(*call, quota));
   Assert(call->count < keypool::kMaxMeters);
   call->place[call->count] = &quota->place;
   call->limits[call->count] = &quota->limits;

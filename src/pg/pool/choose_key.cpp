@@ -230,10 +230,10 @@ static void set_refusal(const Walker &walker, const Walk &walk, bool has_gone_ke
   bool nothing_else = !refusal->walk.waits && !refusal->walk.too_large && !refusal->walk.unopened;
   // There is nothing but keys that are gone for the refusal to be about: look again.
   walker.choice->kind = has_gone_key && nothing_else ? Choice::kMoved : Choice::kNone;
-  if (walker.order->has_returning) refusal->returns_at = first_return(walker.tables, walker.pool, walker.request);
   refusal->serves_model = walker.order->count > 0;
   for (int i = 0; i < walker.pool->count && !refusal->serves_model; ++i)
     refusal->serves_model = model_rule_serves(walker.pool->keys[i].models, walker.request.model);
+  if (walker.order->has_returning) refusal->returns_at = first_return(walker.tables, walker.pool, walker.request);
 }
 
 // Walks until the answer is there. False if the model must be told apart first.

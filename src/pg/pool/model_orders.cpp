@@ -265,6 +265,17 @@ static ModelOrder *open_order(Pool *pool, std::string_view model, TimeUs now) {
   return model.empty() || all_alike ? nameless_order(pool, now) : order_of_name(pool, model, now);
 }
 
+// Models that are told apart stay so.
+static void renew_orders(Pool *pool, TimeUs now) {
+  uint32 apart[kMostApart];
+  int count = pool->orders->apart_count;
+  memcpy(apart, pool->orders->apart, sizeof(apart));
+  drop_orders(pool);
+  pool->orders = begin_orders(pool, now);
+  memcpy(pool->orders->apart, apart, sizeof(apart));
+  pool->orders->apart_count = count;
+}
+
 ModelOrder *model_order_open(Pool *pool, std::string_view model, TimeUs now) {
   ModelOrders *orders = pool->orders;
   if (orders != nullptr && (now < orders->from || now >= orders->until)) drop_orders(pool);
@@ -274,8 +285,7 @@ ModelOrder *model_order_open(Pool *pool, std::string_view model, TimeUs now) {
   if (order == newest || pool->orders->first == newest) return order;
   // It is new. Orders of models that nobody asks for any more go first where there is no room.
   if (!pool_cache_make_room() || order->next == nullptr) return order;
-  drop_orders(pool);
-  pool->orders = begin_orders(pool, now);
+  renew_orders(pool, now);
   return open_order(pool, model, now);
 }
 
