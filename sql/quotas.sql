@@ -106,6 +106,25 @@ SELECT pg_temp.refused($$SELECT keypool_set_provider('quo', NULL)$$);
 SELECT pg_temp.refused($$UPDATE keypool.providers SET provider_id = 'other' WHERE provider_id = 'quo'$$);
 DELETE FROM keypool.providers WHERE provider_id = 'quo';
 
+-- A window of another width that is tried and given up forgets nothing.
+SELECT keypool_add_key('quo', 'wide', 'sk-quo-wide') AS wide \gset
+SELECT keypool_set_quota('quo', 'wide', '{"max_rpm": 3, "max_output_tpm": 60}') IS NOT NULL AS made;
+SELECT keypool_record(:'wide', 100, output_tokens => 30) FROM generate_series(1, 2);
+BEGIN;
+SELECT keypool_set_quota('quo', 'wide', '{"max_rpm": null, "max_output_tpm": null, "max_rph": 3}') IS NOT NULL AS changed;
+SELECT lease AS third FROM keypool_select('quo') \gset
+SELECT keypool_record(:'wide', 1, :'third');
+SELECT status, blocked_limit FROM keypool_try_select('quo');
+SELECT keypool_set_quota('quo', 'wide', '{"max_rph": null, "max_tpd": 202, "day": "rolling"}') IS NOT NULL AS changed;
+SELECT status, blocked_limit FROM keypool_try_select('quo', 2);
+SELECT status, blocked_limit FROM keypool_peek('quo', 1);
+ROLLBACK;
+SELECT status, blocked_limit FROM keypool_try_select('quo', 1);
+SELECT keypool_set_quota('quo', 'wide', '{"max_rpm": null}') IS NOT NULL AS changed;
+SELECT status, blocked_limit FROM keypool_try_select('quo', 1, output_tokens => 1);
+SELECT keypool_delete_quota('quo', 'wide');
+SELECT keypool_delete_key(:'wide');
+
 -- Settings of keys
 SELECT keypool_add_key('quo', 'one', 'sk-quo-one', settings => '{"account": "org-1/a", "weight": 3, "max_in_flight": 8, "attributes": {"base_url": "https://example.org"}, "expires_at": "2026-02-01T00:00:00Z"}') AS one \gset
 SELECT keypool_key('quo', 'one') = :'one' AS found;

@@ -308,10 +308,28 @@ class Meter:
 
     def configure(self, width, timeout):
         if self.width != width:
+            output = self.output_of_minute()
             self.width, self.recorded = width, Ring(64)
+            self.fill(output)
         if self.timeout != timeout:
             self.timeout, self.open = timeout, Ring(16)
             self.sort_open(self.second(0))
+
+    def output_of_minute(self):
+        newest, oldest = (second // self.width for second in (self.second(0), self.second(0) - WINDOW))
+        return sum(slot.output for _, slot in self.recorded.among(newest, newest - oldest + 1))
+
+    # A ring of another width takes over the last hour, by minutes; one of seconds the last of them, as if they were now's.
+    def fill(self, output):
+        second = self.second(0)
+        known = 2 if self.width == 1 else 60
+        for minute, (requests, tokens, rate_limited) in sorted(self.minutes.items(), reverse=True):
+            if minute > second // 60 - known and (requests or tokens or rate_limited):
+                number = (second if self.width == 1 else minute * 60) // self.width
+                slot = self.recorded.at(number) or Recorded()
+                self.recorded.put(number, slot._replace(requests=slot.requests + requests, tokens=slot.tokens + tokens,
+                                                        output=slot.output + output))
+                output = 0
 
     # Of the calls that are open the last minute's are kept.
     def sort_open(self, newest):
@@ -343,9 +361,6 @@ class Meter:
         minute, now = newest // (60 * SECOND), clock // (60 * SECOND)
         self.minutes = {m - minute + now: counts for m, counts in self.minutes.items() if m > minute - 60}
         self.last_used, self.last_429 = min(self.last_used, clock), min(self.last_429, clock)
-        requests, tokens, rate_limited = self.minutes.get(now, (0, 0, 0))  # not less than the window
-        self.minutes[now] = (max(requests, min(moved.requests, self.total_requests)),
-                             max(tokens, min(moved.tokens, self.total.tokens)), rate_limited)
 
     def move_reserved(self, second, clock):
         calls = self.open_calls(second * SECOND)

@@ -131,6 +131,18 @@ $node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET expires_at = now
 like(said('expiry'), qr/^keys that have expired or will within 7 days: 2; /, 'one that expires in six days is');
 $node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET expires_at = NULL});
 
+# Calls that name no model, where a quota is for some.
+is(said('models'), 'ok', 'where models are not told apart, to name none is all right');
+$node->safe_psql('postgres', q{SELECT keypool_set_quota('p', 'large', '{"models": ["gpt-*"]}'); SELECT status FROM keypool_try_select('p', model => 'gpt-4o')});
+is(said('models'), 'ok', 'a call that names its model is all right');
+my $nameless = $node->safe_psql('postgres', q{SELECT key_id FROM keypool_select('p')});
+like(said('models'), qr/for which calls of the last day named no model, .*: 1; /, 'one that names none is told');
+my $later = q{SELECT set_config('keypool.test_now', (now() + interval '25 hours')::text, false) IS NOT NULL;};
+is($node->safe_psql('postgres', qq{$later SELECT result FROM keypool_doctor() WHERE "check" = 'models'}), "t\nok", 'and no longer a day later');
+is($node->safe_psql('postgres', qq{$later SELECT keypool_record('$nameless', 1); SELECT result <> 'ok' FROM keypool_doctor() WHERE "check" = 'models'}),
+    "t\nt\nt", 'a settlement without lease and model is told likewise');
+$node->safe_psql('postgres', q{DELETE FROM keypool.quotas WHERE name = 'large'});
+
 # A clock that was wrong once, until the key is used again.
 my $key = $node->safe_psql('postgres', q{SELECT min(id::text) FROM keypool.provider_keys});
 $node->safe_psql('postgres', "SET keypool.test_now = '2090-01-01'; SELECT keypool_record('$key')");

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "core/quota/slots.h"
+
 namespace keypool {
 
 namespace {
@@ -86,6 +88,12 @@ TimeUs BlockBlamed(Edits edits, int count, const CallEnd &end, TimeUs now) {
   return latest;
 }
 
+void NoteWithoutModel(MeterEdit *key, TimeUs now) {
+  const ReservedMeter &reserved = key->meter().reserved;
+  key->SetHint(reserved.without_model, SaturatingSum(reserved.without_model, 1));
+  key->SetHint(reserved.without_model_at, now);
+}
+
 TimeUs EndingNow(const Meter *const *meters, int count, const CallEnd &end, TimeUs now) {
   return end.has_lease ? SettlingNow(meters, count, end.reservation, now) : CommonNow(meters, count, now);
 }
@@ -108,18 +116,23 @@ bool Upkeep(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs n
   return awaited;
 }
 
-uint8_t ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const Amounts &estimates,
-                    int64_t turn, bool watched, TimeUs now, Reservation *reservation) noexcept {
+uint8_t ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const CallBegin &begin, TimeUs now,
+                    Reservation *reservation) noexcept {
   assert(count >= 1 && count <= kMaxMeters);
   TimeUs common = CommonNow(meters, count, now);
   WatchedMeters watch;
-  if (watched) watch.Begin(meters, rules, count);
-  *reservation = {SecondOf(common), 0, estimates};
+  if (begin.watched) watch.Begin(meters, rules, count);
+  *reservation = {SecondOf(common), 0, begin.estimates};
   // A turn that is no turn, as a crash may leave one, stays as it is.
-  reservation->sequence = Reserve(meters[0], rules[0]->rule, estimates, true, std::max<int64_t>(turn, 0), common);
-  for (int i = 1; i < count; ++i) Reserve(meters[i], rules[i]->rule, estimates, false, 0, common);
+  reservation->sequence =
+      Reserve(meters[0], rules[0]->rule, begin.estimates, true, std::max<int64_t>(begin.turn, 0), common);
+  for (int i = 1; i < count; ++i) Reserve(meters[i], rules[i]->rule, begin.estimates, false, 0, common);
+  if (begin.without_model) {
+    MeterEdit key(meters[0]);
+    NoteWithoutModel(&key, common);
+  }
   uint8_t eased = 0;
-  for (int i = 0; watched && i < count; ++i) {
+  for (int i = 0; begin.watched && i < count; ++i) {
     if (!watch.Eased(i, *meters[i], rules)) continue;
     meters[i]->reserved.awaited = 0;
     eased |= static_cast<uint8_t>(1 << i);
@@ -142,6 +155,7 @@ CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, c
   TimeUs common = EndingNow(meters, count, end, now);
   ended.counted = Settle(edits, rules, count, end, common);
   if (end.ending == Ending::kLimited) ended.blocked_until = BlockBlamed(edits, count, end, common);
+  if (end.without_model) NoteWithoutModel(&edits[0], common);
   for (int i = 0; i < count; ++i) {
     if (!watch.Eased(i, *meters[i], rules)) continue;
     edits[i].SetHint(meters[i]->reserved.awaited, 0);

@@ -29,11 +29,18 @@ bool NeedsUpkeep(const Meter &meter, const MeterRules &rules, TimeUs now) noexce
 // if the meter is awaited: it has eased then, for what sessions remember of it is by another clock or another width.
 bool Upkeep(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
 
+// How a call begins.
+struct CallBegin {
+  Amounts estimates;
+  int64_t turn;        // the key's next one (Look::next)
+  bool watched;        // the verdict says so (Verdict::tells); else nothing is said to have eased
+  bool without_model;  // it names none where models are told apart: the key counts that
+};
+
 // Reserves a call that all the meters admit, in one second: the latest of their own clocks and `now`, the wall clock.
-// `turn` is the key's next one (Look::next). `watched`: the verdict says so (Verdict::tells); else the answer is 0.
 // `*reservation` is what its lease names. Changes hints only.
-uint8_t ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const Amounts &estimates,
-                    int64_t turn, bool watched, TimeUs now, Reservation *reservation) noexcept;
+uint8_t ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const CallBegin &begin, TimeUs now,
+                    Reservation *reservation) noexcept;
 
 // What became of a call.
 enum class Ending : uint8_t {
@@ -47,6 +54,7 @@ struct CallEnd {
   bool has_lease;           // else (never kReleased) the key's oldest open reservation is taken to be this call's
   bool too_old;             // the lease is too old to be settled (LeaseAge): totals and periods only
   bool only_blocks;         // kLimited: whose call it was is not known, and none is settled
+  bool without_model;       // there is no lease, and no model is named where models are told apart: the key counts that
   Reservation reservation;  // has_lease
   Amounts used;             // such as CoverParts leaves
   // kLimited. All meters that bit i names are blocked until then; the key (bit 0) for this model only, if it is not 0.

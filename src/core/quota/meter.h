@@ -136,13 +136,13 @@ struct ReservedMeter {
   int64_t turn;  // it only grows, and owes nothing to the clock
   TimeUs last_selected_at;
   uint32_t awaited;  // not 0: processes wait for the meter and must be told when it eases; not dumped
-  // When a call was taken out of `open` that the ring did not know: for as long as a window is from then on, the ring
-  // may hold calls that `open` does not. Else each call of the ring is in `open`, too.
-  Second unmatched_at;
+  uint32_t unused;
   int64_t selections;  // counters that only grow; a crash may lose the last of them
   int64_t releases;
   int64_t expiries;
   int64_t rate_limits;
+  int64_t without_model;    // keys: calls that named no model where models are told apart
+  TimeUs without_model_at;  // the last of them
   ReservedSlot ring[kRingSlots];
   OpenSlot open[kOpenSlots];
 };
@@ -152,12 +152,12 @@ struct Meter {
   uint32_t unused;
   RecordedMeter recorded;
   ReservedMeter reserved;
-  uint8_t kept_for_later[240];  // zero; at least 64 bytes are kept
+  uint8_t kept_for_later[224];  // zero; at least 64 bytes are kept
 };
 
 static_assert(std::has_unique_object_representations_v<Meter>);  // no padding
 static_assert(sizeof(RecordedSlot) == 24 && sizeof(ReservedSlot) == 16 && sizeof(OpenSlot) == 16);
-static_assert(sizeof(RecordedMeter) == 2440 && sizeof(ReservedMeter) == 1336 && sizeof(Meter) == 4024);
+static_assert(sizeof(RecordedMeter) == 2440 && sizeof(ReservedMeter) == 1352 && sizeof(Meter) == 4024);
 
 // A meter that nothing has happened to.
 Meter FreshMeter(uint32_t ring_width, uint32_t call_timeout) noexcept;

@@ -69,8 +69,9 @@ void FormatReserved(FieldWriter *writer, const Meter &meter) {
   writer->Field("selections", NotNegative(reserved.selections));
   writer->Field("releases", NotNegative(reserved.releases));
   writer->Field("expiries", NotNegative(reserved.expiries));
-  if (reserved.unmatched_at != 0) writer->Field("unmatched_at", int64_t{reserved.unmatched_at});
   writer->Field("rate_limits", NotNegative(reserved.rate_limits));
+  writer->Field("without_model", NotNegative(reserved.without_model));
+  writer->Field("without_model_at", IsTime(reserved.without_model_at) ? reserved.without_model_at : 0);
   for (int i = 0; i < kRingSlots; ++i) {
     const ReservedSlot &slot = reserved.ring[i];
     if (slot.second == 0 || slot.second > kLatestSecond || RingIndex(slot.second) != i) continue;
@@ -188,8 +189,9 @@ bool ParseReservedField(const NameAndValue &field, ReservedMeter *reserved) {
   if (name == "selections") return ParseNumber(value, &reserved->selections);
   if (name == "releases") return ParseNumber(value, &reserved->releases);
   if (name == "expiries") return ParseNumber(value, &reserved->expiries);
-  if (name == "unmatched_at") return ParseNumber(value, &reserved->unmatched_at);
   if (name == "rate_limits") return ParseNumber(value, &reserved->rate_limits);
+  if (name == "without_model") return ParseNumber(value, &reserved->without_model);
+  if (name == "without_model_at") return ParseTime(value, kLatestTime, &reserved->without_model_at);
   if (name == "reserved") return ParseReserved(value, reserved);
   if (name == "open") return ParseOpen(value, reserved);
   return false;

@@ -8,7 +8,7 @@
 //   day=end/requests/tokens/output/cached/cost month=(likewise)
 //   slot=number/requests/tokens/output/settled bits or cost
 //   minute=M/requests/tokens/rate_limited model=hash/blocked_until
-//   turn=N last_selected_at=US selections=N releases=N expiries=N unmatched_at=S rate_limits=N
+//   turn=N last_selected_at=US selections=N releases=N expiries=N rate_limits=N without_model=N without_model_at=US
 //   reserved=S/selected/open/tokens/output open=number/calls/tokens/cost
 // A field may be missing: then it is as in a fresh meter of a key.
 //

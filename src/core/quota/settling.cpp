@@ -71,41 +71,31 @@ void ReserveInOpen(Meter *meter, const Held &held, Second second) {
   reserved->open[OpenIndex(number)] = slot;
 }
 
-// Takes one open reservation out of its second; nothing is left when nothing is open. False if there was none.
-bool CloseInRing(MeterEdit *edit, Second second, const Held &held) {
+// Takes one open reservation out of its second; nothing is left when nothing is open.
+void CloseInRing(MeterEdit *edit, Second second, const Held &held) {
   const ReservedSlot &at = edit->meter().reserved.ring[RingIndex(second)];
-  if (at.second != second || at.open == 0) return false;
+  if (at.second != second || at.open == 0) return;
   ReservedSlot slot = at;
   --slot.open;
   slot.tokens = slot.open == 0 ? 0 : Less(slot.tokens, held.tokens);
   slot.output = slot.open == 0 ? 0 : Less(slot.output, held.output);
   edit->SetWhole(at, slot);
-  return true;
 }
 
-bool CloseInOpen(MeterEdit *edit, uint32_t number, const Held &held) {
+void CloseInOpen(MeterEdit *edit, uint32_t number, const Held &held) {
   const OpenSlot &at = edit->meter().reserved.open[OpenIndex(number)];
-  if (!IsOpenSlot(at, number) || at.calls == 0) return false;
+  if (!IsOpenSlot(at, number) || at.calls == 0) return;
   OpenSlot slot = at;
   slot.calls = slot.calls - 1;
   slot.tokens = slot.calls == 0 ? 0 : Less64(slot.tokens, held.tokens);
   slot.cost = slot.calls == 0 ? 0 : Less64(slot.cost, held.cost);
   edit->SetWhole(at, slot);
-  return true;
-}
-
-// Whether the ring may know calls of a slot of open ones.
-bool ReachesIntoRing(const Meter &meter, uint32_t number) {
-  return (number + 1) * OpenSlotWidth(meter) + kRingSlots > MeterSecond(meter, 0);
 }
 
 // Also where the slots are over by now: if the clock steps back, they are not.
 void Close(MeterEdit *edit, Second second, const Held &held) {
-  const Meter &meter = edit->meter();
-  uint32_t number = OpenNumber(meter, second);
-  bool in_ring = CloseInRing(edit, second, held), in_open = CloseInOpen(edit, number, held);
-  if (in_open && !in_ring && ReachesIntoRing(meter, number))
-    edit->Set(meter.reserved.unmatched_at, MeterSecond(meter, 0));
+  CloseInRing(edit, second, held);
+  CloseInOpen(edit, OpenNumber(edit->meter(), second), held);
 }
 
 // The oldest second of the ring in which a call is open; `now` + 1 if there is none.

@@ -98,8 +98,9 @@ void ClearBlocks(MeterEdit *meter) noexcept;
 // Gives back what all open calls hold: for a gateway that died. Those that are settled later count all the same.
 void DropOpenCalls(MeterEdit *meter) noexcept;
 
-// The ring's width or call_timeout were configured anew. If the width differs, clears the ring; if call_timeout does,
-// keeps of the open calls those of the last minute.
+// The ring's width or call_timeout were configured anew. If the width differs, the ring is filled from the history:
+// with what was used in the last hour, tokens as all tokens, or in the last minute where slots are seconds. If
+// call_timeout does, keeps of the open calls those of the last minute.
 void Configure(MeterEdit *meter, uint32_t ring_width, uint32_t call_timeout) noexcept;
 
 // The clock was far ahead once (ClockWasWrong): what the window holds is moved to now, blocks are cut to now +

@@ -30,7 +30,8 @@ inline bool BySecond(const Meter &meter) { return meter.recorded.ring_width == 1
 inline uint32_t OpenNumber(const Meter &meter, Second second) { return second / OpenSlotWidth(meter); }
 inline bool IsOpenSlot(const OpenSlot &slot, uint32_t number) { return slot.number == (number & kOpenNumberMask); }
 
-// Whether any call may be open: also one that is given up by now.
+// Whether any call may be open: also one that is given up by now. A call that a crash has left in the ring alone is
+// taken for none, and leaves the window by itself.
 inline bool MayHaveOpenCalls(const Meter &meter) {
   uint64_t calls = 0;
   for (const OpenSlot &slot : meter.reserved.open) calls |= slot.calls;

@@ -33,15 +33,6 @@ void MoveHistory(RecordedMeter *recorded, Minute newest, Minute minute) {
   recorded->history = moved;
 }
 
-// The newest minute holds all of what the window does from now on.
-void KeepMinuteAboveWindow(const Meter &meter, RecordedMeter *recorded, TimeUs now) {
-  const RecordedSlot &slot = meter.recorded.ring[RingIndex(SlotNumber(meter, SecondOf(now)))];
-  const Totals &totals = recorded->totals;
-  recorded->minute_requests =
-      std::max<int64_t>(std::min(recorded->minute_requests, totals.requests - slot.requests), 0);
-  recorded->minute_tokens = std::max<int64_t>(std::min(recorded->minute_tokens, totals.tokens - slot.tokens), 0);
-}
-
 // `own`: the meter's own clock, by which its window is.
 void MoveRecorded(Meter *meter, TimeUs own, TimeUs now) {
   RecordedMeter *recorded = &meter->recorded;
@@ -53,7 +44,6 @@ void MoveRecorded(Meter *meter, TimeUs own, TimeUs now) {
   TimeUs *newest = recorded->last_429_at == seen ? &recorded->last_429_at : &recorded->totals.last_used_at;
   recorded->totals.last_used_at = std::min(recorded->totals.last_used_at, now);
   recorded->last_429_at = std::min(recorded->last_429_at, now);
-  KeepMinuteAboveWindow(*meter, recorded, now);
   assert(*newest == now);
   (void)newest;
 }
@@ -107,6 +97,32 @@ void MoveReserved(Meter *meter, TimeUs own, TimeUs now) {
   reserved->last_selected_at = now;
 }
 
+// The output of the last 60 seconds, or of the slots that they reach into.
+int64_t OutputOfMinute(const Meter &meter, Second second) {
+  uint32_t newest = SlotNumber(meter, second), oldest = SlotNumber(meter, second - kWindowSlots);
+  int64_t output = 0;
+  for (const RecordedSlot &slot : meter.recorded.ring)
+    if (slot.number >= oldest && slot.number <= newest) output += slot.output;
+  return output;
+}
+
+// Fills a ring of another width, which is empty, with what is known of the time before: the minutes of the last hour,
+// or where slots are seconds those of the last 60 of them, as if they were now's. So whoever tries a width and gives it
+// up again, as by ROLLBACK, forgets no limit.
+void FillRing(const Meter &before, Meter *meter) {
+  TimeUs now = MeterNow(before, 0);
+  MinuteUse uses[kMinuteSlots];
+  int count = UsageByMinute(before, BySecond(*meter) ? 2 : kMinuteSlots, now, uses);
+  for (int i = 0; i < count; ++i) {
+    Second second = BySecond(*meter) ? SecondOf(now) : uses[i].minute * 60;
+    RecordedSlot slot = RecordedSlotOf(*meter, SlotNumber(*meter, second));
+    slot.requests = SaturatingSlotSum(slot.requests, uses[i].requests);
+    slot.tokens = SaturatingSlotSum(slot.tokens, uses[i].tokens);
+    if (i == 0) slot.output = SaturatingSlotSum(0, OutputOfMinute(before, SecondOf(now)));
+    meter->recorded.ring[RingIndex(slot.number)] = slot;
+  }
+}
+
 void CutBlocks(RecordedMeter *recorded, TimeUs latest, TimeUs now) {
   recorded->blocked_until = std::min(recorded->blocked_until, latest);
   recorded->breaker.open_until = std::min(recorded->breaker.open_until, latest);
@@ -130,7 +146,9 @@ void Configure(MeterEdit *edit, uint32_t ring_width, uint32_t call_timeout) noex
   assert(call_timeout >= kMinCallTimeout && call_timeout <= kMaxCallTimeout);
   const Meter &meter = edit->meter();
   if (meter.recorded.ring_width != ring_width) {
-    edit->Set(meter.recorded.ring, Meter{}.recorded.ring);
+    Meter filled = FreshMeter(ring_width, call_timeout);
+    FillRing(meter, &filled);
+    edit->Set(meter.recorded.ring, filled.recorded.ring);
     edit->Set(meter.recorded.ring_width, ring_width);
   }
   if (meter.recorded.call_timeout != call_timeout) {
@@ -148,7 +166,6 @@ void MoveToNow(MeterEdit *edit, const PeriodEnds &ends, TimeUs max_block, TimeUs
   TimeUs own = MeterNow(moved, now);
   MoveRecorded(&moved, own, now);
   MoveReserved(&moved, own, now);
-  if (moved.reserved.unmatched_at != 0) moved.reserved.unmatched_at = SecondOf(now);
   CutBlocks(&moved.recorded, now + max_block, now);
   moved.recorded.day.end = std::min(moved.recorded.day.end, ends.day);
   moved.recorded.month.end = std::min(moved.recorded.month.end, ends.month);

@@ -10,8 +10,6 @@ namespace keypool {
 
 namespace {
 
-bool IsTime(TimeUs time) { return time >= 0 && time <= kLatestTime; }
-
 // Sums over the slots whose number is in a window: of what stands behind the number, in 32 bits each.
 struct SlotSums {
   uint64_t second, third, fourth;

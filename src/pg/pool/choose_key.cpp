@@ -103,8 +103,9 @@ static void reserve(const Walker &walker, const CallMeters &call, const Look &lo
   if (change != nullptr) meter_change_start(change, meters);
   Meter *const *changed = change != nullptr ? change->meter : meters.meter;
   TimeUs common = keypool::CommonNow(changed, call.count, now);
-  uint8 eased = keypool::ReserveCall(changed, call.rules, call.count, walker.amounts, look.next, tells, now,
-                                     &walker.choice->lease.reservation);
+  bool without_model = walker.model_hash == 0 && walker.order->tells_apart;
+  uint8 eased = keypool::ReserveCall(changed, call.rules, call.count, {walker.amounts, look.next, tells, without_model},
+                                     now, &walker.choice->lease.reservation);
   post_eased(walker, call, eased);
   if (change == nullptr) return;
   for (int i = 0; i < call.count; ++i) keypool::NoteReservation(&change->edits[i], common);

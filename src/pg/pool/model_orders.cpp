@@ -207,6 +207,7 @@ static ModelOrder *make_order(Pool *pool, const uint8 *matches, uint32 apart, Ti
   made->memory = {};
   made->matches = static_cast<uint8 *>(memcpy(allocate(pool->orders->rule_count), matches, pool->orders->rule_count));
   made->apart = apart;
+  made->tells_apart = pool->orders->rule_count != 0;
   find_candidates(*pool, now, made);
   fill_order(*pool, made);
   MemoryContextSwitchTo(before);

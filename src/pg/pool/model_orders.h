@@ -18,6 +18,7 @@ struct ModelOrder {
   keypool::WalkMemory memory;
   uint32 count;          // of candidates
   bool has_returning;    // a key for these models is off for a time
+  bool tells_apart;      // some key or quota is for some models only
   uint32 *keys;          // of each candidate: its index in the pool
   uint32 *candidate_of;  // of each key of the pool: kNoIndex if it is none
   uint32 apart;          // the hash of the one model that it is for; 0: all models that match the same patterns

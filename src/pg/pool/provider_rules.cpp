@@ -83,6 +83,7 @@ static void add_quota(const PoolQuota &quota, ProviderRules *rules, int *capacit
     rules->quotas = static_cast<PoolQuota *>(rules->quotas == nullptr ? palloc(size) : repalloc(rules->quotas, size));
   }
   rules->quotas[rules->quota_count++] = quota;
+  if (quota.models.models != nullptr || quota.models.except_models != nullptr) rules->tells_models_apart = true;
 }
 
 static ScanKeyData provider_is(AttrNumber column, std::string_view provider) {

@@ -44,6 +44,7 @@ struct ProviderRules {
   Scope rate_limit_scope;
   keypool::MeterRules key_rules;  // of the meters of all keys; `ends` by key_rules_at
   PeriodClock key_clock;
+  bool tells_models_apart;  // some quota is for some models only
   int quota_count;
   PoolQuota *quotas;  // by name
 };

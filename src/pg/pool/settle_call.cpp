@@ -58,32 +58,46 @@ static Amounts amounts_used(const Settlement &settlement, const Amounts &estimat
   return used;
 }
 
-static Amounts read_amounts(const Settlement &settlement, const ReadLease &lease) {
+// What of a settlement was not taken as it was given. It is told once the call has ended, which may take several tries.
+struct Remarks {
+  bool cut_amounts;
+  bool covered_parts;
+  bool other_quota;
+  const char *cooldown;  // null: nothing
+};
+
+static void tell(const Remarks &remarks) {
+  if (remarks.cut_amounts)
+    ereport(NOTICE, errmsg("keypool: amounts below 0 count as 0, and those above their maximum as that"));
+  if (remarks.covered_parts)
+    ereport(NOTICE, errmsg("keypool: output_tokens and cached_tokens exceed tokens, and their sum stands"));
+  if (remarks.other_quota)
+    ereport(NOTICE, errmsg("keypool: the call did not draw on the quota that scope names; the usual one is blamed"));
+  if (remarks.cooldown != nullptr) ereport(NOTICE, errmsg("keypool: %s", remarks.cooldown));
+}
+
+static Amounts read_amounts(const Settlement &settlement, const ReadLease &lease, Remarks *remarks) {
   bool estimated = lease.usable && settlement.ending == Ending::kRecorded;
   Amounts used = amounts_used(settlement, estimated ? lease.lease.reservation.estimates : Amounts{});
-  if (keypool::CutToRange(&used))
-    ereport(NOTICE, errmsg("keypool: amounts below 0 count as 0, and those above their maximum as that"));
-  if (keypool::CoverParts(&used))
-    ereport(NOTICE, errmsg("keypool: output_tokens and cached_tokens exceed tokens, and their sum stands"));
+  remarks->cut_amounts = keypool::CutToRange(&used);
+  remarks->covered_parts = keypool::CoverParts(&used);
   return used;
 }
 
 // How long a 429 cools. Any time will do: a provider's answer must not keep its 429 from cooling the key.
-static TimeUs read_cooldown(const Settlement &settlement, const ProviderRules &rules) {
+static TimeUs read_cooldown(const Settlement &settlement, const ProviderRules &rules, Remarks *remarks) {
   double longest = static_cast<double>(longest_block(rules)) / keypool::kMicrosPerSecond;
   double usual = rules.default_cooldown != 0 ? rules.default_cooldown : keypool_default_cooldown;
   double seconds = settlement.has_cooldown ? settlement.cooldown : usual;
-  const char *notice = nullptr;
   if (std::isnan(seconds)) {
-    notice = "retry_after_seconds is not a number, and counts as not given";
+    remarks->cooldown = "retry_after_seconds is not a number, and counts as not given";
     seconds = usual;
   } else if (seconds < 0) {
-    notice = "retry_after_seconds is negative, and counts as one second";
+    remarks->cooldown = "retry_after_seconds is negative, and counts as one second";
   }
   if (seconds > longest)
-    notice = rules.max_cooldown != 0 ? "the cooldown is cut to the provider's max_cooldown"
-                                     : "the cooldown is cut to keypool.max_cooldown";
-  if (notice != nullptr) ereport(NOTICE, errmsg("keypool: %s", notice));
+    remarks->cooldown = rules.max_cooldown != 0 ? "the cooldown is cut to the provider's max_cooldown"
+                                                : "the cooldown is cut to keypool.max_cooldown";
   return static_cast<TimeUs>(std::rint(Min(Max(seconds, 1), longest) * keypool::kMicrosPerSecond));
 }
 
@@ -154,10 +168,10 @@ static uint8 blame_account(const CallMeters &call) {
   return blames;
 }
 
-static uint8 blame_named(const CallMeters &call, std::string_view name) {
+static uint8 blame_named(const CallMeters &call, std::string_view name, Remarks *remarks) {
   for (int i = 1; i < call.count; ++i)
     if (call.quota[i]->name == name) return static_cast<uint8>(1 << i);
-  ereport(NOTICE, errmsg("keypool: the call did not draw on the quota that scope names; the usual one is blamed"));
+  remarks->other_quota = true;
   return 0;
 }
 
@@ -168,12 +182,13 @@ static uint32 model_of(const Settlement &settlement, const ReadLease &lease) {
 
 static constexpr uint8 kBlameKey = 1;
 
-static void set_blames(const Settlement &settlement, const ReadLease &lease, const CallMeters &call, CallEnd *end) {
+static void set_blames(const Settlement &settlement, const ReadLease &lease, const CallMeters &call, CallEnd *end,
+                       Remarks *remarks) {
   static constexpr std::string_view kOfQuota = "quota:";
   std::string_view scope = settlement.scope;
   bool usual = scope.empty() || scope == "quota";
   if (scope.substr(0, kOfQuota.size()) == kOfQuota) {
-    end->blames = blame_named(call, scope.substr(kOfQuota.size()));
+    end->blames = blame_named(call, scope.substr(kOfQuota.size()), remarks);
     usual = end->blames == 0;
   }
   if (usual) end->blames = blame_narrowest(call);
@@ -244,19 +259,22 @@ static bool end_call(const MeterTables &tables, uint32 hash, CallMeters *call, T
   }
 }
 
-static CallEnd describe_end(const Settlement &settlement, const ReadLease &lease, const CallMeters &call) {
+static CallEnd describe_end(const Settlement &settlement, const ReadLease &lease, const CallMeters &call,
+                            Remarks *remarks) {
   CallEnd end = {};
   end.ending = settlement.ending;
   end.has_lease = lease.usable;
   end.too_old = lease.too_old;
   end.only_blocks = !lease.problem.ok();
+  end.without_model = !settlement.has_lease && settlement.model.empty() && call.provider->tells_models_apart;
   end.reservation = lease.lease.reservation;
-  end.used = read_amounts(settlement, lease);
-  if (end.ending == Ending::kLimited) set_blames(settlement, lease, call, &end);
+  end.used = read_amounts(settlement, lease, remarks);
+  if (end.ending == Ending::kLimited) set_blames(settlement, lease, call, &end, remarks);
   return end;
 }
 
-static Settled settled_of(const ReadLease &lease, Ending ending, const CallEnded &ended) {
+static Settled settled_of(const ReadLease &lease, Ending ending, const CallEnded &ended, const Remarks &remarks) {
+  tell(remarks);
   if (lease.too_old)
     ereport(NOTICE, ending == Ending::kReleased
                         ? errmsg("keypool: the lease is too old to be given back")
@@ -278,13 +296,14 @@ Settled settle_call(const Settlement &settlement, Right right) {
       return {Settled::kBadLease, 0, lease.problem};
     }
     CallMeters call = find_meters(settlement, lease, key);
-    CallEnd end = describe_end(settlement, lease, call);
-    TimeUs cooldown = end.ending == Ending::kLimited ? read_cooldown(settlement, *key.pool->rules) : 0;
+    Remarks remarks = {};
+    CallEnd end = describe_end(settlement, lease, call, &remarks);
+    TimeUs cooldown = end.ending == Ending::kLimited ? read_cooldown(settlement, *key.pool->rules, &remarks) : 0;
     CallEnded ended;
     uint32 hash = key.pool->hash;
     bool there = end_call(tables, hash, &call, cooldown, &end, &ended);
     meter_tables_close(tables);
-    if (there) return settled_of(lease, end.ending, ended);
+    if (there) return settled_of(lease, end.ending, ended, remarks);
     pool_cache_retry(hash, attempt);
   }
 }

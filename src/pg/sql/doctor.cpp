@@ -144,11 +144,15 @@ static void check_meters(ReturnSetInfo *result) {
   put_check(result, "meters", missing == 0,
             psprintf("keys and quotas that have no meter and are not used: %lld; run SELECT * FROM keypool_heal()",
                      static_cast<long long>(missing)));
-  int64 ahead = meter_store_count_ahead(clock_now());
-  put_check(result, "clock", ahead == 0,
+  MeterCensus census = meter_store_census(clock_now());
+  put_check(result, "clock", census.ahead == 0,
             psprintf("counters that are more than 10 minutes ahead of the server's clock, which was wrong once: %lld; "
                      "their next use moves them to now, and until then they are full or blocked as they were",
-                     static_cast<long long>(ahead)));
+                     static_cast<long long>(census.ahead)));
+  put_check(result, "models", census.without_model == 0,
+            psprintf("keys of providers that tell models apart for which calls of the last day named no model, and so "
+                     "met no quota that is for some models: %lld; give keypool_select() the model",
+                     static_cast<long long>(census.without_model)));
 }
 
 // Quotas that a restore or replication may have brought, and of which some request would meet one too many: it is

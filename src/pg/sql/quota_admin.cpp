@@ -52,8 +52,10 @@ static constexpr SettingColumn kProviderSettings[] = {
 #define THIS_QUOTA " WHERE provider_id OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"
 static const char *const kFindQuota = "SELECT id FROM keypool.quotas" THIS_QUOTA;
 static const char *const kUpdateQuota = "UPDATE keypool.quotas SET (%s) = ROW(%s)" THIS_QUOTA " RETURNING id";
+// A conflict is with a row that this transaction's snapshot does not see: then the server raises 40001.
 static const char *const kInsertQuota =
-    "INSERT INTO keypool.quotas (provider_id, name%s%s) VALUES ($1, $2%s%s) RETURNING id";
+    "INSERT INTO keypool.quotas (provider_id, name%s%s) VALUES ($1, $2%s%s)"
+    " ON CONFLICT (provider_id, name) DO NOTHING RETURNING id";
 static const char *const kDeleteQuota = "DELETE FROM keypool.quotas" THIS_QUOTA;
 static const char *const kSetProvider =
     "INSERT INTO keypool.providers (provider_id, %s) VALUES ($1, %s)"

@@ -141,28 +141,33 @@ bool meter_finder_copy(const MeterFinder &finder, const KeyId &id, Meter *copy) 
   return meter != nullptr;
 }
 
-static int64 count_ahead(MeterKind kind, keypool::TimeUs now) {
+static constexpr keypool::TimeUs kDay = 86400 * keypool::kMicrosPerSecond;
+
+static void count_meters(MeterKind kind, keypool::TimeUs now, MeterCensus *census) {
   Relation table = meter_table_open(kind, AccessShareLock);
   Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
   TableScanDesc scan = table_beginscan(table, snapshot, 0, nullptr);
   TupleTableSlot *row = table_slot_create(table, nullptr);
-  int64 ahead = 0;
   while (table_scan_getnextslot(scan, ForwardScanDirection, row)) {
     CHECK_FOR_INTERRUPTS();
     bool is_null;
     Meter copy;
     memcpy(&copy, DatumGetPointer(slot_getattr(row, kMetersMeter, &is_null)), sizeof(copy));
-    ahead += copy.layout == keypool::kLayout && keypool::ClockWasWrong(copy, now);
+    if (copy.layout != keypool::kLayout) continue;
+    census->ahead += keypool::ClockWasWrong(copy, now);
+    census->without_model += now - copy.reserved.without_model_at < kDay;
   }
   ExecDropSingleTupleTableSlot(row);
   table_endscan(scan);
   UnregisterSnapshot(snapshot);
   table_close(table, AccessShareLock);
-  return ahead;
 }
 
-int64 meter_store_count_ahead(keypool::TimeUs now) {
-  return count_ahead(MeterKind::kKey, now) + count_ahead(MeterKind::kQuota, now);
+MeterCensus meter_store_census(keypool::TimeUs now) {
+  MeterCensus census = {};
+  count_meters(MeterKind::kKey, now, &census);
+  count_meters(MeterKind::kQuota, now, &census);
+  return census;
 }
 
 // Whether a row that somebody has begun to delete is still there. To ask that may read files and raise, so no page may

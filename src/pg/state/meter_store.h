@@ -67,8 +67,12 @@ void meter_finder_end(MeterFinder *finder);
 // snapshot must keep the row from being removed.
 bool meter_finder_copy(const MeterFinder &finder, const keypool::KeyId &id, keypool::Meter *copy);
 
-// How many meters have seen a time so far ahead of this one that the clock must have been wrong (ClockWasWrong).
-int64 meter_store_count_ahead(keypool::TimeUs now);
+// What all meters together tell.
+struct MeterCensus {
+  int64 ahead;          // have seen a time so far ahead of `now` that the clock must have been wrong (ClockWasWrong)
+  int64 without_model;  // were selected or settled in the last day by calls that named no model, and should have
+};
+MeterCensus meter_store_census(keypool::TimeUs now);
 
 // The meters of one call: the key's first, if there is one, then those of quotas as they were given. All zero: nothing
 // is pinned.

@@ -59,7 +59,7 @@ class SharedQuotas {
     uint8_t eased;
     if (random_() % 2) {
       Reservation reservation;
-      eased = ReserveCall(meters, rules, 3, Some(), 0, true, now_, &reservation);
+      eased = ReserveCall(meters, rules, 3, {Some(), 0, true, random_() % 4 == 0}, now_, &reservation);
       open_.push_back({key, reservation});
     } else {
       MeterEdit edits[3];
@@ -70,7 +70,7 @@ class SharedQuotas {
   }
 
   CallEnd NewEnd(size_t key) {
-    CallEnd end = {static_cast<Ending>(random_() % 3), true, random_() % 20 == 0, false, {}, Some(), 0, 0, 0};
+    CallEnd end = {static_cast<Ending>(random_() % 3), true, random_() % 20 == 0, false, false, {}, Some(), 0, 0, 0};
     size_t at = open_.empty() ? 0 : open_.size() - 1 - random_() % std::min<size_t>(open_.size(), 40);
     if (open_.empty() || open_[at].key != key || random_() % 5 == 0) {
       end.has_lease = end.too_old = false;

@@ -33,7 +33,7 @@ struct Under {
     const MeterRules *by[kMaxMeters];
     for (size_t i = 0; i < meters.size(); ++i) at[i] = &meters[i], by[i] = &rules[i];
     Reservation reservation;
-    uint8_t mask = ReserveCall(at, by, count(), estimates, turn, watched, now, &reservation);
+    uint8_t mask = ReserveCall(at, by, count(), {estimates, turn, watched, false}, now, &reservation);
     if (eased != nullptr) *eased = mask;
     return reservation;
   }
@@ -47,15 +47,17 @@ struct Under {
 };
 
 CallEnd Recorded(const Reservation &reservation, const Amounts &used) {
-  return {Ending::kRecorded, true, false, false, reservation, used, 0, 0, 0};
+  return {Ending::kRecorded, true, false, false, false, reservation, used, 0, 0, 0};
 }
 CallEnd Released(const Reservation &reservation) {
-  return {Ending::kReleased, true, false, false, reservation, {}, 0, 0, 0};
+  return {Ending::kReleased, true, false, false, false, reservation, {}, 0, 0, 0};
 }
 CallEnd Limited(const Reservation &reservation, uint8_t blames, TimeUs until, uint32_t model = 0) {
-  return {Ending::kLimited, true, false, false, reservation, {}, blames, model, until};
+  return {Ending::kLimited, true, false, false, false, reservation, {}, blames, model, until};
 }
-CallEnd WithoutLease(Ending ending, const Amounts &used) { return {ending, false, false, false, {}, used, 0, 0, 0}; }
+CallEnd WithoutLease(Ending ending, const Amounts &used) {
+  return {ending, false, false, false, false, {}, used, 0, 0, 0};
+}
 
 bool SameBytes(const std::vector<Meter> &one, const std::vector<Meter> &other) {
   return memcmp(one.data(), other.data(), one.size() * sizeof(Meter)) == 0;
@@ -231,7 +233,7 @@ TEST(EndCall, OfALeaseThatIsTooOldCountsInTotalsAndPeriods) {
   for (Ending ending : {Ending::kRecorded, Ending::kLimited}) {
     Under call({RulesOf(), RulesOf()});
     Reservation open = call.Reserve(Tokens(100), At(0));
-    CallEnd end = {ending, true, true, false, {open.second - 8 * 3600, 0, {}}, {10, 0, 0, 7}, 1, 0, At(60)};
+    CallEnd end = {ending, true, true, false, false, {open.second - 8 * 3600, 0, {}}, {10, 0, 0, 7}, 1, 0, At(60)};
     CallEnded ended = call.End(end, At(0));
     EXPECT_TRUE(ended.counted);
     EXPECT_EQ(ended.blocked_until, ending == Ending::kLimited ? At(60) : 0);
@@ -301,6 +303,21 @@ TEST(EndCall, WithoutALeaseAndACallCountsARecordNowAndA429NotAtAll) {
     EXPECT_EQ(meter.recorded.totals.tokens, 5);
     EXPECT_EQ(UseInWindow(meter, At(61)).requests, 1);
   }
+}
+
+TEST(Call, CountsApartWhatNamesNoModel) {
+  Under call({RulesOf(), RulesOf()});
+  Meter *meters[] = {&call.meters[0], &call.meters[1]};
+  const MeterRules *rules[] = {&call.rules[0], &call.rules[1]};
+  Reservation reservation;
+  ReserveCall(meters, rules, 2, {{}, 0, false, true}, At(1), &reservation);
+  CallEnd without = WithoutLease(Ending::kRecorded, {});
+  without.without_model = true;
+  call.End(without, At(2));
+  call.End(WithoutLease(Ending::kRecorded, {}), At(3));
+  EXPECT_EQ(call.meters[0].reserved.without_model, 2);
+  EXPECT_EQ(call.meters[0].reserved.without_model_at, At(2));
+  EXPECT_EQ(call.meters[1].reserved.without_model, 0) << "by its key";
 }
 
 TEST(Upkeep, IsNeededWhereAMeterIsNotAsConfigured) {

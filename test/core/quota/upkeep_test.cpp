@@ -21,7 +21,64 @@ TEST(Upkeep, DropsWhatOpenCallsHold) {
   EXPECT_EQ(meter.recorded.totals.tokens, 9);
 }
 
-TEST(Upkeep, ClearsWhatIsConfiguredAnotherWidth) {
+Limits QuotaOf(Limit limit, int64_t max, bool rolling = false) {
+  Limits limits = LimitOf(limit, max);
+  limits.rolling_day = rolling;
+  return limits;
+}
+
+void ConfigureWidth(Meter *meter, uint32_t width) {
+  MeterEdit edit(meter);
+  Configure(&edit, width, kDefaultCallTimeout);
+}
+
+TEST(Upkeep, FillsAWiderRingWithTheLastHour) {
+  Meter meter = KeyMeter();
+  for (int minute : {0, 50, 119, 120}) Use(&meter, {100, 30, 0, 0}, At(60 * minute + 5));
+  ConfigureWidth(&meter, kHourSlots);
+  EXPECT_EQ(UseInWindow(meter, At(60 * 120 + 6)).requests, 2) << "not those of more than an hour ago";
+  EXPECT_EQ(UseInWindow(meter, At(60 * 120 + 6)).tokens, 200);
+  // What came in the minute 119 leaves with it.
+  Limits limits = QuotaOf(Limit::kRph, 2);
+  EXPECT_EQ(Admits(meter, limits, {}, At(60 * 120 + 6)).moment, At(60 * 180));
+  ConfigureWidth(&meter, kDaySlots);
+  EXPECT_EQ(UseInWindow(meter, At(60 * 120 + 6)).requests, 2);
+  EXPECT_EQ(Admits(meter, QuotaOf(Limit::kRpd, 2, true), {}, At(60 * 120 + 6)).moment,
+            At(60 * 120 + 60 * 61 * 24 - 60 * 24));
+}
+
+TEST(Upkeep, FillsARingOfSecondsWithTheLastMinute) {
+  for (uint32_t width : {kHourSlots, kDaySlots}) {
+    Meter meter = FreshMeter(width, kDefaultCallTimeout);
+    for (int second : {0, 3540, 3590, 3601}) Use(&meter, {100, 30, 0, 7}, At(second));
+    ConfigureWidth(&meter, kSecondSlots);
+    WindowUse use = UseInWindow(meter, At(3601));
+    EXPECT_EQ(use.requests, 3) << "all of a minute that the window reaches into";
+    EXPECT_EQ(use.tokens, 300);
+    EXPECT_GE(use.output, 90);
+    EXPECT_EQ(UseInWindow(meter, At(3661)).requests, 3);
+    EXPECT_EQ(UseInWindow(meter, At(3662)).requests, 0);
+  }
+}
+
+TEST(Upkeep, ForgetsNoLimitOfAMinuteWhereAWidthIsTriedAndGivenUp) {
+  std::minstd_rand random(7);
+  for (int round = 0; round < 1000; ++round) {
+    Meter meter = KeyMeter();
+    TimeUs now = At(random() % 100);
+    for (unsigned i = random() % 50; i > 0; --i, now += random() % (3 * kMicrosPerSecond))
+      Use(&meter, {static_cast<int64_t>(10 + random() % 100), static_cast<int64_t>(random() % 10), 0, 0}, now);
+    WindowUse before = UseInWindow(meter, now);
+    ConfigureWidth(&meter, random() % 2 ? kHourSlots : kDaySlots);
+    ConfigureWidth(&meter, kSecondSlots);
+    WindowUse after = UseInWindow(meter, now);
+    ASSERT_GE(after.requests, before.requests);
+    ASSERT_GE(after.tokens, before.tokens);
+    ASSERT_GE(after.output, before.output);
+  }
+}
+
+TEST(Upkeep, ChangesNothingWhereNothingIsConfiguredAnew) {
   Meter meter = KeyMeter();
   Use(&meter, Tokens(5), At(0));
   Select(&meter, Tokens(7), At(0));
@@ -29,10 +86,6 @@ TEST(Upkeep, ClearsWhatIsConfiguredAnotherWidth) {
   Configure(&same, kSecondSlots, kDefaultCallTimeout);
   const ChangedBytes *changes;
   EXPECT_EQ(same.Finish(&changes), 0);
-  MeterEdit width(&meter);
-  Configure(&width, kHourSlots, kDefaultCallTimeout);
-  EXPECT_EQ(UseInWindow(meter, At(0)).tokens, 7);
-  EXPECT_EQ(meter.recorded.totals.tokens, 5);
 }
 
 TEST(Upkeep, KeepsTheOpenCallsOfTheLastMinuteWhenCallTimeoutChanges) {
