@@ -139,7 +139,7 @@ ifeq ($(findstring enable-cassert,$(shell $(PG_CONFIG) --configure)),)
 PG_CPPFLAGS += -DNDEBUG
 endif
 # PostgreSQL's macros do in C what C++20 frowns at.
-PG_CXXFLAGS = -std=c++20 -fno-semantic-interposition -Wno-register -Wno-volatile -Wno-deprecated-volatile -MMD -MP
+PG_CXXFLAGS = -std=c++20 -O3 -fno-semantic-interposition -Wno-register -Wno-volatile -Wno-deprecated-volatile -MMD -MP
 # A PostgreSQL that was built with gcc hands on gcc's warnings.
 ifneq ($(findstring clang,$(CXX)),)
 PG_CXXFLAGS += -Wno-unknown-warning-option

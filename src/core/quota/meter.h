@@ -113,8 +113,8 @@ struct RecordedMeter {
 // Open reservations of one second.
 struct ReservedSlot {
   Second second;
-  uint16_t selected;  // selections of this second, up to kTrackedSelections; keys only
   uint16_t open;      // not settled yet
+  uint16_t selected;  // selections of this second, up to kTrackedSelections; keys only
   uint32_t tokens;    // estimates of those, as the meter counts them
   uint32_t output;
 };

@@ -62,7 +62,7 @@ bool ParseReserved(std::string_view value, Meter *meter) {
   if (second == 0 || second > kLatestSecond || slot.second != 0) return false;
   auto calls = static_cast<uint16_t>(std::min<uint32_t>(open_count, kMaxSlotOpen));
   int64_t held = calls == 0 ? 0 : tokens;
-  slot = {second, granted, calls, SaturatingSlotSum(0, held), 0};
+  slot = {.second = second, .open = calls, .selected = granted, .tokens = SaturatingSlotSum(0, held), .output = 0};
   if (calls != 0) PutOpen(meter, second, calls, held);
   return true;
 }

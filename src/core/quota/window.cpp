@@ -13,6 +13,7 @@ namespace {
 // Sums over the slots whose number is in a window: of what stands behind the number, in 32 bits each.
 struct SlotSums {
   uint64_t second, third, fourth;
+  uint32_t any_second;  // the bits that any of those has
 };
 
 template <size_t Offset, typename Slot>
@@ -23,6 +24,7 @@ SlotSums SumOneByOne(const Slot (&ring)[kRingSlots], uint32_t newest) {
     memcpy(parts, reinterpret_cast<const unsigned char *>(&slot) + Offset, sizeof(parts));
     uint64_t counted = -uint64_t{InWindow(parts[0], newest)};
     sums.second += counted & parts[1];
+    sums.any_second |= static_cast<uint32_t>(counted) & parts[1];
     sums.third += counted & parts[2];
     sums.fourth += counted & parts[3];
   }
@@ -60,7 +62,7 @@ SlotSums SumWindow(const Slot (&ring)[kRingSlots], uint32_t newest) {
     any |= counted;
   }
   if (((any[1] | any[2] | any[3]) & kLargeParts) != 0) return SumOneByOne<Offset>(ring, newest);
-  return {sums[1], sums[2], sums[3]};
+  return {sums[1], sums[2], sums[3], any[1]};
 }
 
 #else
@@ -72,11 +74,18 @@ SlotSums SumWindow(const Slot (&ring)[kRingSlots], uint32_t newest) {
 
 #endif
 
-// `selected` and `open` of a reserved slot are one part of 32 bits. What is selected is so little that its sum does not
-// reach into that of what is open, but in slots that a crash tore: those may count for more.
-int64_t OpenOf(uint64_t selected_and_open) {
-  static_assert(kTrackedSelections * kRingSlots < 1 << 16 && std::endian::native == std::endian::little);
-  return static_cast<int64_t>(selected_and_open >> 16);
+// `open` and `selected` of a reserved slot are one part of 32 bits, whose lower half is what is open. Sums of those do
+// not reach into the upper half while no slot has 1,024 open; and quotas have nothing there.
+int64_t OpenInWindow(const ReservedSlot (&ring)[kRingSlots], const SlotSums &sums, Second newest) {
+  static_assert(offsetof(ReservedSlot, open) == sizeof(Second) && std::endian::native == std::endian::little);
+  constexpr uint32_t kLower = UINT16_MAX, kManyOpen = kLower & ~uint32_t{1023};
+  static_assert(1023 * (kWindowSlots + 1) <= kLower);
+  if (sums.any_second <= kLower) return static_cast<int64_t>(sums.second);
+  if ((sums.any_second & kManyOpen) == 0) return static_cast<int64_t>(sums.second & kLower);
+  int64_t open = 0;
+  for (const ReservedSlot &slot : ring)
+    if (InWindow(slot.second, newest)) open += slot.open;
+  return open;
 }
 
 int64_t GrownBy(int64_t total, int64_t start) {
@@ -132,7 +141,7 @@ WindowUse UseInWindow(const Meter &meter, TimeUs now) noexcept {
                    static_cast<int64_t>(recorded.fourth), 0};
   if (BySecond(meter)) {
     SlotSums reserved = SumWindow<0>(meter.reserved.ring, second);
-    use.open = OpenOf(reserved.second);
+    use.open = OpenInWindow(meter.reserved.ring, reserved, second);
     use.tokens += static_cast<int64_t>(reserved.third);
     use.output += static_cast<int64_t>(reserved.fourth);
   } else {

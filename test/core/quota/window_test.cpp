@@ -103,6 +103,18 @@ TEST(Window, CountsManyCallsOfASecond) {
   EXPECT_EQ(UseInWindow(meter, At(2)).open, 180000);
 }
 
+// Where no second has many calls, and where what selections count and what is open are summed together.
+TEST(Window, CountsManyCallsOfAMinute) {
+  for (bool is_key : {true, false}) {
+    for (int of_a_second : {1, 63, 1023, 1024, 2000}) {
+      Meter meter = KeyMeter();
+      for (int i = 0; i < 61 * of_a_second; ++i) Select(&meter, {}, At(i / of_a_second), is_key);
+      EXPECT_EQ(UseInWindow(meter, At(60)).open, 61 * of_a_second);
+      EXPECT_EQ(UseInWindow(meter, At(61)).open, 60 * of_a_second);
+    }
+  }
+}
+
 TEST(Slot, StaysAtItsTop) {
   Meter meter = KeyMeter();
   for (int i = 0; i < 6; ++i) Use(&meter, {kMaxTokens, kMaxTokens, 0, 0}, kStart);
