@@ -17,43 +17,55 @@ struct Grant {
   std::string_view provider;
 };
 
-// All rows, as of a grants_version.
-static MemoryContext grants_context;
-static Grant *grants;
-static int grant_count;
-static uint64 loaded_version = 0;
+// The last answer that was yes: a gateway asks the same again and again.
+struct LastYes {
+  uint64 version;
+  Oid user;
+  Right right;
+  char provider[256];
+  size_t size;
+};
 
-static uint64 membership_version = 0;
+// What is loaded is of use while `loaded_version` is grants_version().
+static struct {
+  MemoryContext context;  // of `grants`
+  Grant *grants;          // all rows
+  int grant_count;
+  uint64 loaded_version;
+  uint64 membership_version;  // grows with each change of a role, or of who is its member
+  LastYes last_yes;
+} cache;
 
-static void on_role_change(Datum, int, uint32) { ++membership_version; }
+static void on_role_change(Datum, int, uint32) { ++cache.membership_version; }
 
 void privileges_init(void) {
-  grants_context = AllocSetContextCreate(CacheMemoryContext, "keypool grants", ALLOCSET_SMALL_SIZES);
+  cache.context = AllocSetContextCreate(CacheMemoryContext, "keypool grants", ALLOCSET_SMALL_SIZES);
   CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role_change, Datum{0});
   CacheRegisterSyscacheCallback(AUTHOID, on_role_change, Datum{0});
 }
 
-uint64 privileges_version(void) { return grants_version() + membership_version; }
+uint64 privileges_version(void) { return grants_version() + cache.membership_version; }
 
 static Right right_of(std::string_view name) {
   return name == "operator" ? Right::kOperator : name == "monitor" ? Right::kMonitor : Right::kApp;
 }
 
 static void load_grants(void) {
-  MemoryContextReset(grants_context);
-  MemoryContext before = MemoryContextSwitchTo(grants_context);
+  MemoryContextReset(cache.context);
+  MemoryContext before = MemoryContextSwitchTo(cache.context);
   Relation relation = table_open(relations().grants, AccessShareLock);
   Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
   SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
   int capacity = 8;
-  grant_count = 0;
-  grants = static_cast<Grant *>(palloc(capacity * sizeof(Grant)));
+  cache.grant_count = 0;
+  cache.grants = static_cast<Grant *>(palloc(capacity * sizeof(Grant)));
   while (HeapTuple row = systable_getnext(scan)) {
-    if (grant_count == capacity) grants = static_cast<Grant *>(repalloc(grants, (capacity *= 2) * sizeof(Grant)));
+    if (cache.grant_count == capacity)
+      cache.grants = static_cast<Grant *>(repalloc(cache.grants, (capacity *= 2) * sizeof(Grant)));
     Datum values[kGrantsColumns];
     bool nulls[kGrantsColumns];
     read_grants_row(row, RelationGetDescr(relation), values, nulls);
-    Grant *grant = &grants[grant_count++];
+    Grant *grant = &cache.grants[cache.grant_count++];
     grant->role = DatumGetObjectId(values[kGrantsRole - 1]);
     grant->right = right_of(text_view(DatumGetTextPP(values[kGrantsRights - 1])));
     grant->everywhere = nulls[kGrantsProvider - 1];
@@ -66,11 +78,11 @@ static void load_grants(void) {
 }
 
 static void refresh_grants(void) {
-  while (loaded_version != grants_version()) {
-    loaded_version = 0;
+  while (cache.loaded_version != grants_version()) {
+    cache.loaded_version = 0;
     uint64 version = grants_version();
     load_grants();
-    loaded_version = version;
+    cache.loaded_version = version;
   }
 }
 
@@ -87,34 +99,24 @@ bool is_owner(Oid user) {
 static bool has_right(Oid user, Right right, std::string_view provider) {
   if (is_owner(user)) return true;
   refresh_grants();
-  for (int i = 0; i < grant_count; ++i) {
-    const Grant &grant = grants[i];
+  for (int i = 0; i < cache.grant_count; ++i) {
+    const Grant &grant = cache.grants[i];
     bool covers = grant.everywhere || (!provider.empty() && grant.provider == provider);
     if (covers && includes(grant.right, right) && has_privs_of_role(user, grant.role)) return true;
   }
   return false;
 }
 
-// The last answer that was yes: a gateway asks the same again and again.
-struct LastYes {
-  uint64 version;
-  Oid user;
-  Right right;
-  char provider[256];
-  size_t size;
-};
-static LastYes last_yes;
-
 bool privileges_allow(Right right, std::string_view provider) {
   Oid user = GetUserId();
   uint64 version = privileges_version();
-  if (last_yes.version == version && last_yes.user == user && last_yes.right == right &&
-      provider == std::string_view(last_yes.provider, last_yes.size))
+  if (cache.last_yes.version == version && cache.last_yes.user == user && cache.last_yes.right == right &&
+      provider == std::string_view(cache.last_yes.provider, cache.last_yes.size))
     return true;
   if (!has_right(user, right, provider)) return false;
-  if (provider.size() > sizeof(last_yes.provider)) return true;
-  last_yes = {version, user, right, {}, provider.size()};
-  memcpy(last_yes.provider, provider.data(), provider.size());
+  if (provider.size() > sizeof(cache.last_yes.provider)) return true;
+  cache.last_yes = {version, user, right, {}, provider.size()};
+  memcpy(cache.last_yes.provider, provider.data(), provider.size());
   return true;
 }
 

@@ -11,8 +11,22 @@ extern "C" {
 #include "pg/catalog/relations.h"
 #include "pg/server/settings.h"
 
-static ProviderChanges coming;  // also changed in the middle of a scan
-static ProviderChanges taken;
+// An announcement. A number of a subtransaction that was rolled back never returns in its transaction.
+struct Told {
+  uint32 hash;
+  uint32 is_meters;
+  SubTransactionId subtransaction;
+};
+
+// A change is in `own`, then in `coming`, then in `taken`, and is never lost on the way: a rollback lets one's own come
+// as well, since they may have been seen.
+static struct {
+  ProviderChanges own;  // of this transaction by `own_command`, which no snapshot shows before the next command
+  CommandId own_command;
+  ProviderChanges coming;  // to be taken in; also changed in the middle of a scan
+  ProviderChanges taken;   // what was taken in last
+  HTAB *told;              // what was announced in this transaction, in its memory
+} session;
 
 static bool names(const ProviderChanges &changes, uint32 hash) {
   if (changes.all) return true;
@@ -30,33 +44,19 @@ static void add_change(ProviderChanges *changes, uint32 hash) {
     changes->hashes[changes->count++] = hash;
 }
 
-// Changes of this transaction by one command, which no snapshot shows before the next command. A rollback lets them
-// come as well: they may have been seen.
-static ProviderChanges own;
-static CommandId own_command;
-
 static void let_own_come(void) {
-  if (own.all) add_change(&coming, 0);
-  for (int i = 0; i < own.count; ++i) add_change(&coming, own.hashes[i]);
-  own.all = false;
-  own.count = 0;
+  if (session.own.all) add_change(&session.coming, 0);
+  for (int i = 0; i < session.own.count; ++i) add_change(&session.coming, session.own.hashes[i]);
+  session.own.all = false;
+  session.own.count = 0;
 }
 
 static void let_own_come_if_seen(void) {
-  if ((own.all || own.count > 0) && own_command != GetCurrentCommandId(false)) let_own_come();
+  if ((session.own.all || session.own.count > 0) && session.own_command != GetCurrentCommandId(false)) let_own_come();
 }
 
-// What was announced in this transaction, in its memory. A number of a subtransaction that was rolled back never
-// returns in it.
-struct Told {
-  uint32 hash;
-  uint32 is_meters;
-  SubTransactionId subtransaction;
-};
-static HTAB *told;
-
 static void on_transaction_end(void *) {
-  told = nullptr;
+  session.told = nullptr;
   let_own_come();
 }
 
@@ -66,7 +66,7 @@ static void begin_telling(void) {
   HASHCTL control = {};
   control.keysize = control.entrysize = sizeof(Told);
   control.hcxt = TopTransactionContext;
-  told = hash_create("keypool announcements", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+  session.told = hash_create("keypool announcements", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
   callback->func = on_transaction_end;
   MemoryContextRegisterResetCallback(TopTransactionContext, callback);
 }
@@ -75,19 +75,19 @@ static void begin_telling(void) {
 static bool note_own_change(uint32 hash, bool is_meters) {
   let_own_come_if_seen();
   // The end of a command counts, and takes invalidations in, only if the command changed something, as it will have.
-  own_command = GetCurrentCommandId(true);
-  add_change(&own, is_meters ? 0 : hash);
-  if (told == nullptr) begin_telling();
+  session.own_command = GetCurrentCommandId(true);
+  add_change(&session.own, is_meters ? 0 : hash);
+  if (session.told == nullptr) begin_telling();
   Told telling = {hash, is_meters, GetCurrentSubTransactionId()};
   bool found;
-  hash_search(told, &telling, HASH_ENTER, &found);
+  hash_search(session.told, &telling, HASH_ENTER, &found);
   return !found;
 }
 
-static void on_sequence_change(Datum, int, uint32 hash) { add_change(&coming, hash); }
+static void on_sequence_change(Datum, int, uint32 hash) { add_change(&session.coming, hash); }
 
 static void on_relation_change(Datum, Oid relation) {
-  if (relations_may_be_keys_order(relation)) add_change(&coming, 0);
+  if (relations_may_be_keys_order(relation)) add_change(&session.coming, 0);
 }
 
 void provider_changes_init(void) {
@@ -119,7 +119,7 @@ void tell_meters_change(Relation meters) {
   if (note_own_change(0, true)) CacheInvalidateRelcache(meters);
 }
 
-void assume_provider_change(uint32 hash) { add_change(&coming, hash); }
+void assume_provider_change(uint32 hash) { add_change(&session.coming, hash); }
 
 uint32 provider_change_hash(std::string_view provider) {
   return GetSysCacheHashValue1(SEQRELID, object_number(provider));
@@ -133,15 +133,15 @@ void lock_provider(Oid table, std::string_view provider) {
 
 bool provider_change_came(uint32 hash) {
   let_own_come_if_seen();
-  return names(coming, hash);
+  return names(session.coming, hash);
 }
 
 const ProviderChanges &take_provider_changes(void) {
   let_own_come_if_seen();
-  taken.all = coming.all;
-  taken.count = coming.count;
-  memcpy(taken.hashes, coming.hashes, coming.count * sizeof(uint32));
-  coming.all = false;
-  coming.count = 0;
-  return taken;
+  session.taken.all = session.coming.all;
+  session.taken.count = session.coming.count;
+  memcpy(session.taken.hashes, session.coming.hashes, session.coming.count * sizeof(uint32));
+  session.coming.all = false;
+  session.coming.count = 0;
+  return session.taken;
 }

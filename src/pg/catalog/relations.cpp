@@ -6,25 +6,28 @@ extern "C" {
 #include "utils/syscache.h"
 }
 
-static KeypoolRelations known;
-static uint64 version = 1;
-static uint64 changes = 1;
+// `known` is of after the last change that was taken in.
+static struct {
+  KeypoolRelations known;  // provider_keys is 0: to be looked up
+  uint64 version;          // of tables whose rows are cached, or places in which are
+  uint64 changes;          // of all tables of keypool
+} cache = {{}, 1, 1};
 
 // Whether what changed is a table whose rows are cached, or places in which are.
 static bool holds_cached_rows(Oid relation) {
-  return relation == known.provider_keys || relation == known.quotas || relation == known.providers ||
-         relation == known.key_meters || relation == known.quota_meters || relation == known.wakeups;
+  return relation == cache.known.provider_keys || relation == cache.known.quotas || relation == cache.known.providers ||
+         relation == cache.known.key_meters || relation == cache.known.quota_meters || relation == cache.known.wakeups;
 }
 
 // Called while invalidations are taken in, also in the middle of a scan: only notes.
 static void on_relation_change(Datum, Oid relation) {
-  bool all = !OidIsValid(known.provider_keys) || !OidIsValid(relation);
+  bool all = !OidIsValid(cache.known.provider_keys) || !OidIsValid(relation);
   bool rows = holds_cached_rows(relation);
-  bool others = relation == known.grants || relation == known.master_keys;
+  bool others = relation == cache.known.grants || relation == cache.known.master_keys;
   if (!all && !rows && !others) return;
-  known = {};
-  if (all || rows) ++version;
-  ++changes;
+  cache.known = {};
+  if (all || rows) ++cache.version;
+  ++cache.changes;
 }
 
 void relations_init(void) { CacheRegisterRelcacheCallback(on_relation_change, Datum{0}); }
@@ -68,16 +71,17 @@ static KeypoolRelations look_up(void) {
 }
 
 const KeypoolRelations &relations(void) {
-  while (!OidIsValid(known.provider_keys)) {
-    uint64 before = changes;
+  while (!OidIsValid(cache.known.provider_keys)) {
+    uint64 before = cache.changes;
     KeypoolRelations found = look_up();
-    if (changes == before) known = found;  // else they may be of before and after a change
+    if (cache.changes == before) cache.known = found;  // else they may be of before and after a change
   }
-  return known;
+  return cache.known;
 }
 
 bool relations_may_be_keys_order(Oid relation) {
-  return !OidIsValid(relation) || !OidIsValid(known.provider_keys) || relation == known.provider_keys_by_order;
+  return !OidIsValid(relation) || !OidIsValid(cache.known.provider_keys) ||
+         relation == cache.known.provider_keys_by_order;
 }
 
 Oid relations_owner(void) {
@@ -175,12 +179,12 @@ void check_is_heap(Relation relation) {
 
 uint64 relations_version(void) {
   AcceptInvalidationMessages();
-  return version;
+  return cache.version;
 }
 
 uint64 grants_version(void) {
   AcceptInvalidationMessages();
-  return changes;
+  return cache.changes;
 }
 
 Snapshot snapshot_of_now(void) {

@@ -33,21 +33,26 @@ struct KeyMaterial {
   char text[kMaxPrivateFile];
 };
 
-static uint32 generation = 1;
-static Status problem;         // why the source is of no use; ok if the loaded keyring is what it says
-static Status logged_problem;  // the last that was written to the log
-static Source seen;            // the source that `problem` speaks of
-static bool ever_checked = false;
-static TimestampTz checked_at = 0;
-static int failures = 0;           // of the command in a row
-static TimestampTz failed_at = 0;  // the last of them
+// `material->loaded` is what `seen` said when `problem` is ok; else what it said before.
+static struct {
+  KeyMaterial *material;
+  uint32 generation;        // of what is loaded
+  uint32 compared;          // the generation that was compared with the known master keys
+  keypool::Status problem;  // why the source is of no use; ok if the loaded keyring is what it says
+  keypool::Status logged;   // the last that was written to the log
+  Source seen;              // the source that `problem` speaks of
+  bool ever_checked;
+  TimestampTz checked_at;
+  int failures;           // of the command in a row
+  TimestampTz failed_at;  // the last of them
+} session = {.generation = 1};
 
 static KeyMaterial *key_material(void) {
-  static KeyMaterial *known = nullptr;
   static KeyMaterial fallback;  // in core files, but there
-  if (known == nullptr) known = static_cast<KeyMaterial *>(private_memory_allocate(sizeof(KeyMaterial)));
-  if (known == nullptr) known = &fallback;
-  return known;
+  if (session.material == nullptr)
+    session.material = static_cast<KeyMaterial *>(private_memory_allocate(sizeof(KeyMaterial)));
+  if (session.material == nullptr) session.material = &fallback;
+  return session.material;
 }
 
 static Source identify(void) {
@@ -90,14 +95,14 @@ static Status load(const Source &source) {
   if (status.ok()) status = call_core([&] { return keypool::ParseKeyring({place->text, size}, &place->fresh); });
   OPENSSL_cleanse(place->text, sizeof(place->text));
   // The first one is compared when it is doubted: that spares each new session the opening of a table.
-  if (status.ok() && generation > 1) status = known_master_keys_compare(place->fresh);
+  if (status.ok() && session.generation > 1) status = known_master_keys_compare(place->fresh);
   if (status.ok()) status = prepare(&place->fresh);
   if (!status.ok()) {
     keypool::WipeKeyring(&place->fresh);
     return status;
   }
   keypool::MoveKeyring(&place->fresh, &place->loaded);
-  ++generation;
+  ++session.generation;
   return status;
 }
 
@@ -105,17 +110,18 @@ static Status load(const Source &source) {
 // long each time, up to a minute.
 static bool is_too_early(void) {
   static constexpr int kLongestWait = 60;
-  int seconds = failures > 6 ? kLongestWait : Min(1 << Max(failures - 1, 0), kLongestWait);
+  int seconds = session.failures > 6 ? kLongestWait : Min(1 << Max(session.failures - 1, 0), kLongestWait);
   TimestampTz now = GetCurrentTimestamp();
-  return failures > 0 && now >= failed_at && !TimestampDifferenceExceeds(failed_at, now, seconds * 1000);
+  return session.failures > 0 && now >= session.failed_at &&
+         !TimestampDifferenceExceeds(session.failed_at, now, seconds * 1000);
 }
 
 static void log_problem(void) {
-  bool news = strcmp(problem.message, logged_problem.message) != 0;
-  logged_problem = problem;
-  if (!news || problem.ok()) return;
-  ereport(LOG, errmsg("keypool: %s", problem.message),
-          seen.path[0] == '\0' ? 0 : errdetail_log("The keyring is \"%s\".", seen.path),
+  bool news = strcmp(session.problem.message, session.logged.message) != 0;
+  session.logged = session.problem;
+  if (!news || session.problem.ok()) return;
+  ereport(LOG, errmsg("keypool: %s", session.problem.message),
+          session.seen.path[0] == '\0' ? 0 : errdetail_log("The keyring is \"%s\".", session.seen.path),
           key_material()->loaded.count > 0
               ? errhint("The keyring that was loaded before is still used to open secrets.")
               : 0);
@@ -123,32 +129,31 @@ static void log_problem(void) {
 
 static void check(bool may_repeat_command) {
   Source source = identify();
-  bool unchanged = ever_checked && memcmp(&source, &seen, sizeof(source)) == 0;
+  bool unchanged = session.ever_checked && memcmp(&source, &session.seen, sizeof(source)) == 0;
   bool may_repeat = source.command[0] == '\0' || (may_repeat_command && !is_too_early());
-  checked_at = GetCurrentTimestamp();
-  if (unchanged && (problem.ok() || !may_repeat)) return;
-  if (!unchanged) failures = 0;
-  ever_checked = true;
-  seen = source;
+  session.checked_at = GetCurrentTimestamp();
+  if (unchanged && (session.problem.ok() || !may_repeat)) return;
+  if (!unchanged) session.failures = 0;
+  session.ever_checked = true;
+  session.seen = source;
   // Stays so if loading raises.
-  problem = Failure(Code::kKeyring, "the keyring was not loaded: the last attempt was interrupted");
-  ++failures;
-  failed_at = checked_at;
-  problem = load(source);
-  if (problem.ok()) failures = 0;
-  failed_at = GetCurrentTimestamp();
+  session.problem = Failure(Code::kKeyring, "the keyring was not loaded: the last attempt was interrupted");
+  ++session.failures;
+  session.failed_at = session.checked_at;
+  session.problem = load(source);
+  if (session.problem.ok()) session.failures = 0;
+  session.failed_at = GetCurrentTimestamp();
   log_problem();
 }
 
 bool master_keys_stand_doubt(void) {
-  static uint32 compared = 0;
-  if (compared == generation) return true;
-  compared = generation;
+  if (session.compared == session.generation) return true;
+  session.compared = session.generation;
   Status status = known_master_keys_compare(*master_keys());
   if (status.ok()) return true;
   keypool::WipeKeyring(master_keys());
-  ++generation;
-  problem = status;
+  ++session.generation;
+  session.problem = status;
   log_problem();
   return false;
 }
@@ -158,23 +163,24 @@ void master_keys_check_locked(void) { check(false); }
 
 void master_keys_check(void) {
   TimestampTz now = GetCurrentTimestamp();
-  bool due = now < checked_at || TimestampDifferenceExceeds(checked_at, now, 1000);  // or the clock stepped back
-  bool reloaded = keypool_master_key_command[0] != '\0' && seen.reloaded_at != PgReloadTime;
-  if (!ever_checked || due || reloaded) master_keys_check_now();
+  bool due = now < session.checked_at ||
+             TimestampDifferenceExceeds(session.checked_at, now, 1000);  // or the clock stepped back
+  bool reloaded = keypool_master_key_command[0] != '\0' && session.seen.reloaded_at != PgReloadTime;
+  if (!session.ever_checked || due || reloaded) master_keys_check_now();
 }
 
 keypool::Keyring *master_keys(void) { return &key_material()->loaded; }
-uint32 master_keys_generation(void) { return generation; }
-const Status &master_keys_problem(void) { return problem; }
+uint32 master_keys_generation(void) { return session.generation; }
+const Status &master_keys_problem(void) { return session.problem; }
 
 Status master_keys_diagnosis(void) {
   master_keys_check_now();
-  return problem.ok() ? known_master_keys_compare(*master_keys()) : problem;
+  return session.problem.ok() ? known_master_keys_compare(*master_keys()) : session.problem;
 }
 
 const keypool::MasterKey *master_keys_primary(void) {
   master_keys_check_now();
-  report_status(problem);
+  report_status(session.problem);
   keypool::Keyring *keyring = master_keys();
   if (keyring->count == 0) elog(ERROR, "keypool: the keyring is empty");  // ParseKeyring lets none pass
   known_master_keys_enter(keyring, keyring->keys[0]);

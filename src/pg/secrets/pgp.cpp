@@ -43,12 +43,14 @@ bool is_pgp_message(std::string_view value) {
   pg_unreachable();
 }
 
-static char key_file[kMaxPrivateFile];
-static size_t key_file_size = 0;
+static struct {
+  char bytes[kMaxPrivateFile];
+  size_t size;  // 0: it is wiped
+} key_file;
 
 static void wipe_key_file(void) {
-  OPENSSL_cleanse(key_file, key_file_size);
-  key_file_size = 0;
+  OPENSSL_cleanse(key_file.bytes, key_file.size);
+  key_file.size = 0;
 }
 
 // Reads the file that holds the server's key; wipe_key_file ends it.
@@ -56,12 +58,12 @@ static std::string_view read_key_file(void) {
   static const char *const kWhat = "the OpenPGP key file";
   const char *path = keypool_pgp_secret_key_file;
   if (path[0] == '\0') report_key_file("there is no OpenPGP key: keypool.pgp_secret_key_file is not set");
-  keypool::Status status = private_file_read(kWhat, path, key_file, &key_file_size);
+  keypool::Status status = private_file_read(kWhat, path, key_file.bytes, &key_file.size);
   if (!status.ok()) {
     wipe_key_file();
     report_key_file(status.message);
   }
-  return {key_file, key_file_size};
+  return {key_file.bytes, key_file.size};
 }
 
 // One armored block of the file, or nothing.

@@ -30,52 +30,54 @@ text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner) {
 }
 
 // The one opened secret. Text of other encodings may be longer than in UTF-8, but not twice.
-static union {
-  text header;
-  char space[VARHDRSZ + 2 * keypool::kMaxSecretBytes];
+static struct {
+  size_t size;    // 0: none is opened
+  bool outdated;  // sealed by a version that bound and sealed text of the database's encoding
+  union {
+    text header;
+    char space[VARHDRSZ + 2 * keypool::kMaxSecretBytes];
+  } text;
 } opened;
-static size_t opened_size = 0;
-static bool opened_outdated = false;  // sealed by a version that bound and sealed text of the database's encoding
 
 text *opened_secret(void) {
-  SET_VARSIZE(&opened, VARHDRSZ + opened_size);
-  return &opened.header;
+  SET_VARSIZE(&opened.text, VARHDRSZ + opened.size);
+  return &opened.text.header;
 }
 
 void opened_secret_wipe(void) {
-  if (opened_size == 0) return;
-  OPENSSL_cleanse(VARDATA(&opened), opened_size);
-  opened_size = 0;
+  if (opened.size == 0) return;
+  OPENSSL_cleanse(VARDATA(&opened.text), opened.size);
+  opened.size = 0;
 }
 
-bool opened_secret_is_outdated(void) { return opened_outdated; }
+bool opened_secret_is_outdated(void) { return opened.outdated; }
 
 static Status open_bound_to(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
-  return call_core([&] { return keypool::Open(master_keys(), stored, owner, VARDATA(&opened), &opened_size); });
+  return call_core([&] { return keypool::Open(master_keys(), stored, owner, VARDATA(&opened.text), &opened.size); });
 }
 
 // Opens what is bound to the provider in UTF-8, or else in the database's encoding.
 static Status open_bound(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
-  opened_outdated = false;
+  opened.outdated = false;
   std::string_view provider = utf8_of_provider(owner.provider);
   Status status = open_bound_to(stored, {owner.id, provider});
   if (status.code != Code::kNotAuthentic || provider == owner.provider) return status;
-  opened_outdated = true;
+  opened.outdated = true;
   return open_bound_to(stored, owner);
 }
 
 // Whether what was opened is text, brought into the database's encoding. What is no UTF-8 was sealed in that.
 static bool take_opened_text(keypool::SecretForm form) {
-  char *out = VARDATA(&opened);
-  if (opened_size == 0 || memchr(out, '\0', opened_size) != nullptr) return false;
-  int size = static_cast<int>(opened_size);
+  char *out = VARDATA(&opened.text);
+  if (opened.size == 0 || memchr(out, '\0', opened.size) != nullptr) return false;
+  int size = static_cast<int>(opened.size);
   if (utf8_is_native() || form == keypool::SecretForm::kPlain) return pg_verifymbstr(out, size, true);
-  if (utf8_to_database({out, opened_size}, out, 2 * keypool::kMaxSecretBytes, &opened_size)) {
-    if (static_cast<int>(opened_size) < size) OPENSSL_cleanse(out + opened_size, size - opened_size);
+  if (utf8_to_database({out, opened.size}, out, 2 * keypool::kMaxSecretBytes, &opened.size)) {
+    if (static_cast<int>(opened.size) < size) OPENSSL_cleanse(out + opened.size, size - opened.size);
     return true;
   }
   if (pg_verify_mbstr(PG_UTF8, out, size, true)) return false;
-  opened_outdated = true;
+  opened.outdated = true;
   return pg_verifymbstr(out, size, true);
 }
 
@@ -84,7 +86,7 @@ static Status try_open(const keypool::StoredSecret &stored, const keypool::Secre
   Status status = open_bound(stored, owner);
   if (!status.ok()) return status;
   bool is_text = take_opened_text(stored.form);
-  if (is_text && !keypool::ClaimsEncryption({VARDATA(&opened), opened_size})) return status;
+  if (is_text && !keypool::ClaimsEncryption({VARDATA(&opened.text), opened.size})) return status;
   opened_secret_wipe();
   if (is_text) return keypool::Failure(Code::kNotAuthentic, "the secret is malformed");
   return keypool::Failure(Code::kNotAuthentic, "the secret is not text in the database's encoding");
