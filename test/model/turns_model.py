@@ -28,7 +28,7 @@ def standing(key, newest):
     earliest = max(newest - TURN_UNIT, 0)
     if key.provider.strategy == "fill_first" or (key.meter.turn > 0 and key.meter.turn >= earliest):
         return key.meter.turn
-    return earliest + (hash_of_id(key.id) - earliest) % step_of(key)
+    return earliest + ((key.meter.turn or hash_of_id(key.id)) - earliest) % step_of(key)
 
 
 # Which of the keys comes first.

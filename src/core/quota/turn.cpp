@@ -17,14 +17,16 @@ bool IsTurn(int64_t turn) { return turn > 0 && turn < kMaxTurn; }
 
 }  // namespace
 
-// A key's turns are equal to its hash, modulo its step: so where it starts stays the same while the newest turn grows
-// by less than its step, and those that wait for their first turn do not fall behind those that had theirs.
+// A key's turns are equal modulo its step, to its first one, which its hash decides. So where it starts stays the same
+// while the newest turn grows by less than its step, is nowhere that a session which has seen less would already have
+// passed, and those that wait for their first turn do not fall behind those that had theirs.
 int64_t StandingTurn(int64_t turn, int64_t newest, const KeyId &id, int32_t weight) noexcept {
   assert(weight >= 1 && weight <= kMaxWeight);
   int64_t earliest = IsTurn(newest) ? std::max<int64_t>(newest - kTurnUnit, 0) : 0;
   if (IsTurn(turn) && turn >= earliest) return turn;
   int64_t step = kTurnUnit / weight;
-  auto offset = static_cast<int64_t>(HashOfId(id) % static_cast<uint64_t>(step));
+  uint64_t first = IsTurn(turn) ? static_cast<uint64_t>(turn) : HashOfId(id);
+  auto offset = static_cast<int64_t>(first % static_cast<uint64_t>(step));
   return earliest + (offset + step - earliest % step) % step;
 }
 

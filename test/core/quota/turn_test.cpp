@@ -111,13 +111,30 @@ TEST(Turn, OnlyGrows) {
   }
 }
 
+// An order remembers where a key stands as a lower bound, while sessions that have seen less select it; also where its
+// weight was another before.
+TEST(Turn, OnlyGrowsByASelectionOfASessionThatHasSeenLess) {
+  std::mt19937_64 random(6);
+  for (int i = 0; i < 100000; ++i) {
+    auto turn = static_cast<int64_t>(random() % (20 * kTurnUnit)),
+         newest = static_cast<int64_t>(random() % (20 * kTurnUnit));
+    auto older = static_cast<int64_t>(random() % static_cast<uint64_t>(newest + 1));
+    auto weight = static_cast<int32_t>(1 + random() % kMaxWeight);
+    KeyId id = {};
+    id.bytes[3] = static_cast<uint8_t>(random());
+    int64_t next = NextTurn(turn, older, id, weight);
+    ASSERT_GE(StandingTurn(next, newest, id, weight), StandingTurn(turn, newest, id, weight)) << turn << ' ' << newest;
+  }
+}
+
 TEST(Turn, StartsWithinOneStepOfTheNewestLessAUnit) {
   KeyId id = {{7}};
   for (int32_t weight : {1, 3, 1000}) {
     int64_t newest = 1000 * kTurnUnit, start = newest - kTurnUnit;
-    EXPECT_GE(StandingTurn(0, newest, id, weight), start);
-    EXPECT_LT(StandingTurn(0, newest, id, weight), start + kTurnUnit / weight);
-    EXPECT_EQ(StandingTurn(start - 1, newest, id, weight), StandingTurn(0, newest, id, weight));
+    for (int64_t turn : {int64_t{0}, int64_t{5}, start - 1}) {
+      EXPECT_GE(StandingTurn(turn, newest, id, weight), start);
+      EXPECT_LT(StandingTurn(turn, newest, id, weight), start + kTurnUnit / weight);
+    }
     EXPECT_EQ(StandingTurn(start, newest, id, weight), start);
   }
 }
