@@ -148,6 +148,12 @@ my $large = q{SELECT status FROM keypool_try_select('many')};
 is($reader->ask($large), 'limited', 'a provider that is larger than that serves');
 is(loads_of($large), 0, 'and is kept as long as it is used');
 cmp_ok(memory(), '>', 240 * 1024, 'though it takes more');
+value(q{SELECT count(keypool_add_key('models', 'key', 'sk-' || i, priority => i)) FROM generate_series(0, 699) i});
+value(q{SELECT keypool_mark_429(id, 600, scope => 'model', model => 'blocked') FROM keypool_list_keys('models') WHERE priority = 0});
+$reader->ask(q{SET statement_timeout = '60s'});
+is($reader->ask(q{SELECT string_agg(priority::text, ' ' ORDER BY i) FROM generate_series(1, 6) i, LATERAL keypool_select('models', model => CASE i % 2 WHEN 0 THEN 'blocked' ELSE 'other' END)}),
+    '0 1 0 1 0 1', 'a model that is blocked on a key of such a provider is told apart from others');
+$reader->ask(q{RESET statement_timeout});
 is($reader->ask(use_providers(1, 30)), 30, 'others serve beside it');
 is(loads_of(use_providers(21, 30)), 0, 'and have the memory back');
 cmp_ok(memory(), '<=', 240 * 1024, 'all of it');

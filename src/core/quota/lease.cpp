@@ -1,6 +1,7 @@
 // lease.cpp - packing a selection into a lease, and back.
 #include "core/quota/lease.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "core/quota/mix.h"
@@ -133,6 +134,13 @@ void WriteFields(const Lease &lease, BitWriter *writer) {
   writer->Put(lease.probe_flags, kProbeBits);
 }
 
+// A quota that is named twice is settled once.
+void DropRepeatedTags(Lease *lease) {
+  uint16_t(&tag)[kMaxQuotas] = lease->quota_tag;
+  for (int i = 1; i < kMaxQuotas; ++i)
+    if (std::find(tag, tag + i, tag[i]) != tag + i) tag[i] = 0;
+}
+
 // All but the version, which is read already.
 void ReadFields(BitReader *reader, Lease *lease) {
   Reservation &reservation = lease->reservation;
@@ -183,6 +191,7 @@ Status DecodeLease(const KeyId &key, std::string_view text, TimeUs now, Lease *l
   Checksums sums = ChecksumsOf(key, bits.words());
   if (reader.Get(kChecksumBits) != sums.text || !IsPossible(lease->reservation.estimates)) return no_lease;
   if (reader.Get(kChecksumBits) != sums.key) return Failure(Code::kInvalidArgument, "lease belongs to another key");
+  DropRepeatedTags(lease);
   *age = AgeOf(lease->reservation.second, now);
   if (*age == LeaseAge::kUsable) return {};
   return Failure(Code::kInvalidArgument, "lease is older than %u hours, or the clock has stepped back",

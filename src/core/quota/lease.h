@@ -24,7 +24,7 @@ inline constexpr int kMaxQuotas = kMaxMeters - 1;
 
 struct Lease {
   Reservation reservation;
-  uint16_t quota_tag[kMaxQuotas];  // 0: none
+  uint16_t quota_tag[kMaxQuotas];  // 0: none. No other is in a lease twice that was read
   uint32_t model_hash;             // 0: no model was named
   uint8_t probe_flags;             // bit i: it is the probe of the i-th meter's breaker
 };

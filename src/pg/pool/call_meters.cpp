@@ -1,6 +1,8 @@
 // call_meters.cpp - the meters of one call as configuration sees them, and their upkeep.
 #include "pg/pool/call_meters.h"
 
+#include <algorithm>
+
 #include "pg/server/clock.h"
 #include "pg/server/settings.h"
 #include "pg/state/meter_log.h"
@@ -18,14 +20,8 @@ CallMeters call_meters_of_key(MeterPlace *key, const keypool::Limits *limits, Pr
 }
 
 // A lease is no signature: one that somebody made may name a quota twice.
-bool call_meters_has(const CallMeters &call, const PoolQuota *quota) {
-  for (int i = 0; i < call.count; ++i)
-    if (call.quota[i] == quota) return true;
-  return false;
-}
-
 void call_meters_add(CallMeters *call, PoolQuota *quota) {
-  Assert(!call_meters_has(*call, quota));
+  Assert(std::find(call->quota, call->quota + call->count, quota) == call->quota + call->count);
   Assert(call->count < keypool::kMaxMeters);
   call->place[call->count] = &quota->place;
   call->limits[call->count] = &quota->limits;

@@ -19,7 +19,6 @@ struct CallMeters {
 
 CallMeters call_meters_of_key(MeterPlace *key, const keypool::Limits *limits, ProviderRules *provider);
 void call_meters_add(CallMeters *call, PoolQuota *quota);  // which is not in it yet
-bool call_meters_has(const CallMeters &call, const PoolQuota *quota);
 
 // One quota alone, for what concerns no call.
 CallMeters call_meters_of_quota(PoolQuota *quota, ProviderRules *provider);

@@ -113,7 +113,7 @@ static CallMeters find_meters(const Settlement &settlement, const ReadLease &lea
   if (lease.usable) {
     for (uint16 tag : lease.lease.quota_tag) {
       PoolQuota *quota = tag != 0 ? quota_of_tag(*rules, tag) : nullptr;
-      if (quota != nullptr && !call_meters_has(call, quota)) call_meters_add(&call, quota);
+      if (quota != nullptr) call_meters_add(&call, quota);
     }
     return call;
   }

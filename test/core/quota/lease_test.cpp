@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <random>
 #include <set>
@@ -59,13 +60,31 @@ TEST(Lease, ComesBackAsItWas) {
 
 TEST(Lease, OfTheLargestNumbersComesBack) {
   Lease lease = {{UINT32_MAX, kTrackedSelections, {kMaxTokens, kMaxTokens, 0, kMaxCost}},
-                 {65535, 65535, 65535},
+                 {65535, 65534, 65533},
                  UINT32_MAX,
                  15},
         read;
   LeaseAge age;
   EXPECT_TRUE(DecodeLease({}, Text({}, lease), StartOf(UINT32_MAX), &read, &age).ok());
   EXPECT_TRUE(Same(lease, read));
+}
+
+// As somebody may forge it. Settled twice, a quota would lose what is logged of the first time.
+TEST(Lease, NamesAQuotaOnce) {
+  auto read = [](uint16_t first, uint16_t second, uint16_t third) {
+    Lease lease;
+    LeaseAge age;
+    EXPECT_TRUE(
+        DecodeLease({}, Text({}, {{SecondOf(kStart), 0, {}}, {first, second, third}, 0, 0}), kStart, &lease, &age)
+            .ok());
+    return std::array{lease.quota_tag[0], lease.quota_tag[1], lease.quota_tag[2]};
+  };
+  EXPECT_EQ(read(7, 8, 9), (std::array<uint16_t, 3>{7, 8, 9}));
+  EXPECT_EQ(read(7, 7, 9), (std::array<uint16_t, 3>{7, 0, 9}));
+  EXPECT_EQ(read(7, 8, 7), (std::array<uint16_t, 3>{7, 8, 0}));
+  EXPECT_EQ(read(7, 8, 8), (std::array<uint16_t, 3>{7, 8, 0}));
+  EXPECT_EQ(read(7, 7, 7), (std::array<uint16_t, 3>{7, 0, 0}));
+  EXPECT_EQ(read(0, 0, 7), (std::array<uint16_t, 3>{0, 0, 7}));
 }
 
 TEST(Lease, IsTextThatUrlsAndJsonTakeAsItIs) {
