@@ -1,5 +1,5 @@
 # 044_three_quotas.pl - 64 sessions on five keys under three quotas at once: never over any of them, and as much as the
-# tightest allows; and then on random layouts, while the configuration changes, without a deadlock.
+# tightest allows.
 
 use strict;
 use warnings FATAL => 'all';
@@ -14,9 +14,7 @@ my $seconds  = rounds(66, 185);
 my $node     = new_cluster('three');
 sub value { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 
-#
 # An account's quota for a family of models, its quota for a day, and the provider's.
-#
 my ($family, $day, $provider) = (60, 250, 90);
 value(qq{
     SELECT keypool_add_key('three', 'k' || i, 'sk-' || i, settings => '{"account": "org/project"}') FROM generate_series(1, 5) i;
@@ -55,41 +53,6 @@ is(value(q{SELECT count(DISTINCT total_requests) FROM keypool_list_quotas('three
 is(value(q{SELECT sum(total_requests) FROM keypool_list_keys('three')}), value(q{SELECT total_requests FROM keypool_list_quotas('three') WHERE name = 'day'}),
     'and are the sum of the keys');
 experiment('three quotas over five keys', "$sessions sessions, $seconds s", (split /\n/, $said)[3] =~ s/.*: //r);
-
-#
-# Random layouts: ten keys of accounts that lie within each other, under quotas whose pages are locked in every order.
-#
-value(q{
-    INSERT INTO keypool.provider_keys (provider_id, key_value, account)
-    SELECT 'layout', 'sk-l' || i, CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END || CASE WHEN i % 3 = 0 THEN '/x' ELSE '/y' END FROM generate_series(1, 10) i;
-    SELECT keypool_set_quota('layout', 'q' || name, format('{"account": "%s", "max_in_flight": 500, "max_rpd": 1000000000}', account)::jsonb)
-    FROM (VALUES ('1', 'b'), ('2', 'a/x'), ('3', 'a'), ('4', 'b/y'), ('5', 'a/y'), ('6', 'b/x')) q (name, account) ORDER BY name;
-    SELECT keypool_set_quota('layout', 'all', '{"max_rpd": 1000000000}')});
-my %scripts = (
-    call => q{
-SELECT key_id, lease, status = 'ok' AS served FROM keypool_try_select('layout', 10) \gset
-\if :served
-SELECT keypool_record(:key_id, 7, :lease);
-\endif
-}, change => q{
-\set quota random(1, 6)
-\set account random(1, 4)
-SELECT keypool_set_quota('layout', 'q' || :quota, jsonb_build_object('account', (ARRAY['b', 'a/x', 'a', 'b/y', 'a/y', 'b/x'])[:quota], 'max_in_flight', 100 + :account));
-DELETE FROM keypool.quotas WHERE provider_id = 'layout' AND name = 'q' || :quota AND :account = 1;
-SELECT keypool_update_key(id, '{"weight": 2}') FROM keypool_list_keys('layout') ORDER BY random() LIMIT 1;
-});
-for my $name (keys %scripts) { append_to_file($node->basedir . "/$name.sql", $scripts{$name}); }
-my $load = sub { my ($clients, $name) = @_; return load_command($node, '-c', $clients, '-j', 1, '-M', 'prepared', '-T', rounds(8, 180), '-f', $node->basedir . "/$name.sql"); };
-my $changing = IPC::Run::start([ $load->(4, 'change') ], '>', \my $changed, '2>', \my $change_errors);
-my ($called, $call_errors) = run_command([ $load->($sessions - 4, 'call') ]);
-$changing->finish;
-unlike("$call_errors $change_errors", qr/ERROR|deadlock/, 'calls and changes of the configuration go on');
-like($called, qr/number of failed transactions: 0/, 'without a failure');
-unlike(slurp_file($node->logfile), qr/deadlock detected|TRAP|PANIC/, 'and without a deadlock or a lock out of order');
-is(value(q{SELECT sum(total_requests) FROM keypool_list_keys('layout')}), value(q{SELECT total_requests FROM keypool_list_quotas('layout') WHERE name = 'all'}),
-    'the quota that was never changed has counted all that the keys have');
-my ($transactions) = $called =~ /actually processed: (\d+)/;
-experiment('random layouts of 10 keys under 3 quotas, changed meanwhile', "$sessions sessions, $transactions calls", '0 deadlocks, 0 calls lost');
 
 $node->stop;
 done_testing();

@@ -31,9 +31,12 @@ struct Walker {
   Amounts amounts;
   uint32 model_hash;  // 0: none
   bool reserves;
+  TimeUs not_before;  // clock_first_second, if it reserves
   Wakeups ring;
   Choice *choice;
 };
+
+static TimeUs now_of(const Walker &walker) { return Max(clock_now(), walker.not_before); }
 
 // What a look at a key came to.
 enum class Looked : uint8 { kDone, kAgain, kGone, kOtherModel };
@@ -154,7 +157,7 @@ static Looked look_under_lock(Walker *walker, uint32 index, CallMeters *call, in
     if (locked == MetersLock::kSelected) meters_unpin(meters);
     return locked == MetersLock::kSelected ? Looked::kDone : Looked::kGone;
   }
-  TimeUs now = clock_now();
+  TimeUs now = now_of(*walker);
   call_meters_at(call, now);
   bool keeps_up = needs_upkeep(*meters, *call, now);
   bool apart = must_be_told_apart(*walker, *meters->meter[0], now);
@@ -240,7 +243,7 @@ static void set_refusal(const Walker &walker, const Walk &walk, bool has_gone_ke
 // Walks until the answer is there. False if the model must be told apart first.
 static bool walk_order(Walker *walker) {
   Walk walk(&walker->order->order, &walker->order->memory, walker->amounts, walker->reserves, !RecoveryInProgress(),
-            clock_now());
+            now_of(*walker));
   bool has_gone_key = false;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
@@ -252,7 +255,7 @@ static bool walk_order(Walker *walker) {
         read_ring(walker);
         walker->choice->refusal = {};
         has_gone_key = false;
-        walk.BeginAgain(clock_now());
+        walk.BeginAgain(now_of(*walker));
         break;
       case Walk::Step::kLook: {
         Looked looked = look_at_key(walker, &walk);
@@ -295,6 +298,7 @@ void choose_key(const MeterTables &tables, Pool *pool, const Request &request, C
                      request_amounts(request, *pool->rules),
                      model_hash,
                      request.effect == Effect::kSelect,
+                     request.effect == Effect::kSelect ? clock_first_second() : 0,
                      {},
                      choice};
     done = walk_order(&walker);

@@ -23,3 +23,8 @@ inline TimestampTz clock_to_timestamptz(keypool::TimeUs time) {
 // changes a key must read it there: a time from before the lock was waited for would put the change into the past,
 // behind what others did meanwhile, and out of the window too early.
 keypool::TimeUs clock_now(void);
+
+// The first second that lies wholly after this server was opened for writing, by a start or a promotion; 0 on a standby.
+// No selection is dated before it: by a crash the server may have forgotten which selections of an earlier second it
+// has numbered already, and two calls with one number would be taken for one. May read a file, and raise.
+keypool::TimeUs clock_first_second(void);
