@@ -33,7 +33,7 @@ text *seal_secret(std::string_view secret, const keypool::SecretOwner &owner) {
 static struct {
   size_t size;    // 0: none is opened
   bool outdated;  // sealed by a version that bound and sealed text of the database's encoding
-  union {
+  alignas(int32) union {
     text header;
     char space[VARHDRSZ + 2 * keypool::kMaxSecretBytes];
   } text;
