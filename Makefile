@@ -22,6 +22,11 @@ MODULE_big = keypool
 OBJS = \
 	src/core/key_id.o \
 	src/core/provider_name.o \
+	src/core/provider/answer.o \
+	src/core/provider/error_rules.o \
+	src/core/provider/header_reader.o \
+	src/core/provider/json_reader.o \
+	src/core/provider/moments.o \
 	src/core/quota/account.o \
 	src/core/quota/admission.o \
 	src/core/quota/amounts.o \

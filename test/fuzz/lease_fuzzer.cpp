@@ -46,6 +46,16 @@ void Settle(Pool *pool, const Lease &lease, int64_t amount, TimeUs now) {
   if (key.Finish(&changes) > kMaxChanges) abort();
 }
 
+void CheckComesBack(const KeyId &key, const Lease &lease, TimeUs now) {
+  char text[kLeaseSize], again[kLeaseSize];
+  EncodeLease(key, lease, text);
+  Lease read;
+  LeaseAge age;
+  if (!DecodeLease(key, {text, kLeaseSize}, now, &read, &age).ok()) abort();
+  EncodeLease(key, read, again);
+  if (memcmp(again, text, kLeaseSize) != 0) abort();
+}
+
 void Check(const Pool &pool, TimeUs now) {
   for (const Meter *meter : {&pool.key, &pool.quota}) {
     WindowUse use = UseInWindow(*meter, now);
@@ -71,9 +81,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Lease lease;
     LeaseAge age;
     if (action % 4 != 0 && DecodeLease(pool.id, text, now, &lease, &age).ok()) {
-      char again[kLeaseSize];
-      EncodeLease(pool.id, lease, again);
-      if (memcmp(again, text.data(), kLeaseSize) != 0) abort();
+      CheckComesBack(pool.id, lease, now);
       Settle(&pool, lease, amount, now);
     }
     Check(pool, now);

@@ -1,0 +1,264 @@
+// answer.cpp - reading a provider's answer.
+#include "core/provider/answer.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <climits>
+#include <cstring>
+
+#include "core/provider/header_reader.h"
+#include "core/provider/moments.h"
+
+namespace keypool {
+
+namespace {
+
+using std::string_view;
+
+constexpr int64_t kMillis = 1000;
+
+bool IsOneOf(string_view name, std::initializer_list<string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool HasOneOf(string_view text, std::initializer_list<string_view> words) {
+  return std::any_of(words.begin(), words.end(), [&](string_view word) { return text.find(word) != text.npos; });
+}
+
+// A text in lower case, cut to what matters of it.
+template <size_t Size>
+class Lowered {
+ public:
+  explicit Lowered(string_view text) : size_(std::min(text.size(), Size)) {
+    for (size_t i = 0; i < size_; ++i) {
+      char c = text[i];
+      text_[i] = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    }
+  }
+  string_view text() const { return {text_, size_}; }
+
+ private:
+  char text_[Size];
+  size_t size_;
+};
+
+// Takes the next word of a header's name from the front; they are joined by hyphens.
+string_view TakeWord(string_view *name) {
+  string_view word = name->substr(0, name->find('-'));
+  name->remove_prefix(std::min(word.size() + 1, name->size()));
+  return word;
+}
+
+enum class Field : uint8_t { kNone, kLimit, kRemaining, kReset };
+
+// What a header of limits is about, by the words of its name.
+struct AllowanceName {
+  Field field = Field::kNone;
+  AllowanceUnit unit = AllowanceUnit::kRequests;
+  AllowancePeriod period = AllowancePeriod::kUnknown;
+
+  // False if the word is none of those.
+  bool Add(string_view word) {
+    if (word == "limit") return Set(&field, Field::kLimit);
+    if (word == "remaining") return Set(&field, Field::kRemaining);
+    if (word == "reset") return Set(&field, Field::kReset);
+    if (word == "requests") return true;
+    if (word == "tokens") return unit != AllowanceUnit::kRequests || Set(&unit, AllowanceUnit::kTokens);
+    if (word == "input" || word == "prompt") return Set(&unit, AllowanceUnit::kInputTokens);
+    if (word == "output" || word == "generated") return Set(&unit, AllowanceUnit::kOutputTokens);
+    if (word == "minute") return Set(&period, AllowancePeriod::kMinute);
+    if (word == "hour") return Set(&period, AllowancePeriod::kHour);
+    if (word == "day") return Set(&period, AllowancePeriod::kDay);
+    return word == "month" && Set(&period, AllowancePeriod::kMonth);
+  }
+
+  template <typename Value>
+  static bool Set(Value *to, Value value) {
+    *to = value;
+    return true;
+  }
+};
+
+bool ReadAllowanceName(string_view name, AllowanceName *read) {
+  constexpr string_view kMark = "ratelimit-";
+  size_t mark = name.find(kMark);
+  if (mark == name.npos) return false;
+  for (name.remove_prefix(mark + kMark.size()); !name.empty();)
+    if (!read->Add(TakeWord(&name))) return false;
+  return read->field != Field::kNone;
+}
+
+using Piece = JsonReader::Piece;
+
+// Which part of a body is about an error.
+class ErrorPart {
+ public:
+  explicit ErrorPart(bool is_all) : above_(is_all ? 0 : kNowhere) {}
+
+  // Whether what the reader has come to is of it.
+  bool Has(const JsonReader &reader, Piece piece, string_view name) {
+    int depth = reader.depth();
+    if (piece == Piece::kName && depth <= above_) above_ = depth <= 2 && name == "error" ? depth : kNowhere;
+    if (piece == Piece::kText && depth == 1 && name == "type" && reader.value() == "error") above_ = 0;
+    return depth > above_;
+  }
+
+ private:
+  static constexpr int kNowhere = INT_MAX;
+  int above_;  // it is what lies deeper
+};
+
+class AnswerReader {
+ public:
+  explicit AnswerReader(TimeUs written) : written_(written) {}
+
+  void ReadHeaders(string_view headers) {
+    HeaderReader reader(headers);
+    for (HeaderField field; reader.Next(&field);) ReadField(field.name, field.value);
+  }
+
+  void ReadBody(string_view body, bool only_errors) {
+    JsonReader reader(body);
+    ErrorPart part(!only_errors);
+    char name[kMaxHeaderName];
+    size_t size = 0;
+    for (Piece piece = reader.Next(); piece != Piece::kEnd; piece = reader.Next()) {
+      if (piece == Piece::kName) size = Lowered<kMaxHeaderName>(reader.value()).text().copy(name, kMaxHeaderName);
+      bool is_value = piece == Piece::kText || piece == Piece::kNumber;
+      if (!part.Has(reader, piece, {name, size}) || !is_value) continue;
+      ReadField({name, size}, reader.value());
+      ReadMember({name, size}, reader.value());
+    }
+  }
+
+  void AddCode(string_view code) {
+    if (code.empty() || code.size() > kMaxCodeBytes || answer_.code_count == kMaxCodes) return;
+    answer_.code_size[answer_.code_count] = static_cast<uint8_t>(code.size());
+    Lowered<kMaxCodeBytes>(code).text().copy(answer_.code[answer_.code_count++], kMaxCodeBytes);
+  }
+
+  Answer Finish() {
+    if (retry_date_ != 0) TellRetry(date_ != 0 ? written_ + (retry_date_ - date_) : retry_date_);
+    for (int i = 0; i < answer_.allowance_count; ++i) {
+      const Allowance &one = answer_.allowance[i];
+      if (answer_.retry_at == 0 && one.remaining == 0) reset_ = std::max(reset_, one.reset);
+    }
+    if (answer_.retry_at == 0) answer_.retry_at = reset_ != 0 ? reset_ : message_retry_;
+    return answer_;
+  }
+
+ private:
+  // The last one that is told stands.
+  void TellRetry(TimeUs moment) { answer_.retry_at = std::max({answer_.retry_at, moment, TimeUs{1}}); }
+
+  void TellDelay(string_view value, int64_t unit) {
+    TimeUs delay;
+    if (ReadNumber(value, unit, &delay)) TellRetry(written_ + delay);
+  }
+
+  // Of the header, or a member of the body that is called alike.
+  void ReadField(string_view name, string_view value) {
+    if (name == "retry-after") return ReadRetryAfter(value);
+    if (IsOneOf(name, {"retry-after-ms", "x-ms-retry-after-ms", "retry_after_ms"})) return TellDelay(value, kMillis);
+    if (name == "date") return static_cast<void>(ReadHttpDate(value, written_, &date_));
+    if (name == "x-amzn-errortype") return AddCode(value.substr(0, value.find(':')));
+    AllowanceName allowance;
+    if (ReadAllowanceName(name, &allowance)) SetAllowance(allowance, value);
+  }
+
+  void ReadRetryAfter(string_view value) {
+    if (!ReadHttpDate(value, written_, &retry_date_)) TellDelay(value, kMicrosPerSecond);
+  }
+
+  // Of the body only.
+  void ReadMember(string_view name, string_view value) {
+    TimeUs delay;
+    if (IsOneOf(name, {"code", "type", "status", "reason", "error", "error_type"})) AddCode(value);
+    if (name == "__type") AddCode(value.substr(value.find('#') + 1));
+    if (name == "retrydelay" && ReadDuration(value, &delay)) TellRetry(written_ + delay);
+    if (IsOneOf(name, {"retry_after", "retry_after_seconds"})) TellDelay(value, kMicrosPerSecond);
+    if (IsOneOf(name, {"quotaid", "quota_limit"})) ReadPeriod(value);
+    if (name == "message") ReadMessage(value);
+  }
+
+  void ReadPeriod(string_view text) {
+    Lowered<kMaxJsonValue> lowered(text);
+    if (HasOneOf(lowered.text(), {"perday", "per day", "per-day", "daily"})) answer_.used_up = AllowancePeriod::kDay;
+    if (HasOneOf(lowered.text(), {"permonth", "per month", "per-month", "monthly"}))
+      answer_.used_up = AllowancePeriod::kMonth;
+  }
+
+  // What some providers say in words only.
+  void ReadMessage(string_view text) {
+    Lowered<kMaxJsonValue> lowered(text);
+    ReadPeriod(text);
+    if (HasOneOf(lowered.text(), {"credit balance is too low"})) AddCode("insufficient_balance");
+    ReadDelayInWords(lowered.text());
+  }
+
+  // `try again in 1m0.36s.`, `Please retry after 20 seconds.`
+  void ReadDelayInWords(string_view text) {
+    for (string_view words : {"try again in ", "again after ", "retry in ", "retry after "}) {
+      size_t at = text.find(words);
+      TimeUs delay;
+      if (at != string_view::npos && ReadSpelledDelay(text.substr(at + words.size()), &delay))
+        message_retry_ = std::max(message_retry_, written_ + delay);
+    }
+  }
+
+  static bool ReadSpelledDelay(string_view text, TimeUs *delay) {
+    string_view amount = text.substr(0, text.find(' '));
+    while (!amount.empty() && (amount.back() == '.' || amount.back() == ',')) amount.remove_suffix(1);
+    if (ReadDuration(amount, delay)) return true;
+    string_view unit = text.substr(std::min(text.size(), amount.size() + 1));
+    int64_t micros = unit.starts_with("second")        ? kMicrosPerSecond
+                     : unit.starts_with("minute")      ? 60 * kMicrosPerSecond
+                     : unit.starts_with("hour")        ? 3600 * kMicrosPerSecond
+                     : unit.starts_with("day")         ? 86400 * kMicrosPerSecond
+                     : unit.starts_with("millisecond") ? kMillis
+                                                       : 0;
+    return micros != 0 && ReadNumber(amount, micros, delay);
+  }
+
+  void SetAllowance(const AllowanceName &name, string_view value) {
+    Allowance *allowance = AllowanceOf(name);
+    if (allowance == nullptr) return;
+    int64_t number = -1;
+    if (name.field == Field::kReset) {
+      ReadMoment(value, written_, &allowance->reset);
+      return;
+    }
+    auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size() || number < 0) return;
+    (name.field == Field::kLimit ? allowance->limit : allowance->remaining) = number;
+  }
+
+  // Null if there are too many.
+  Allowance *AllowanceOf(const AllowanceName &name) {
+    for (int i = 0; i < answer_.allowance_count; ++i) {
+      Allowance *one = &answer_.allowance[i];
+      if (one->unit == name.unit && one->period == name.period) return one;
+    }
+    if (answer_.allowance_count == kMaxAllowances) return nullptr;
+    Allowance *fresh = &answer_.allowance[answer_.allowance_count++];
+    *fresh = {name.unit, name.period, -1, -1, 0};
+    return fresh;
+  }
+
+  TimeUs written_;
+  Answer answer_ = {};
+  TimeUs date_ = 0, retry_date_ = 0, reset_ = 0, message_retry_ = 0;
+};
+
+}  // namespace
+
+Answer ReadAnswer(const AnswerTexts &texts, TimeUs written) noexcept {
+  AnswerReader reader(written);
+  reader.AddCode(texts.error_code);
+  reader.ReadHeaders(texts.headers);
+  reader.ReadBody(texts.body, texts.succeeded);
+  return reader.Finish();
+}
+
+}  // namespace keypool

@@ -1,0 +1,58 @@
+// header_reader.cpp - the fields of an HTTP answer's header.
+#include "core/provider/header_reader.h"
+
+namespace keypool {
+
+namespace {
+
+std::string_view Trimmed(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r";
+  size_t first = text.find_first_not_of(kBlanks);
+  if (first == text.npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
+}
+
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+}  // namespace
+
+HeaderReader::HeaderReader(std::string_view headers) noexcept
+    : is_object_(headers.substr(0, headers.find_first_not_of(" \t\r\n") + 1).ends_with('{')),
+      json_(headers),
+      lines_(headers) {}
+
+void HeaderReader::SetName(std::string_view name) noexcept {
+  name_size_ = name.size() <= kMaxHeaderName ? name.size() : 0;
+  for (size_t i = 0; i < name_size_; ++i) name_[i] = Lower(name[i]);
+}
+
+bool HeaderReader::Next(HeaderField *field) noexcept { return is_object_ ? NextOfObject(field) : NextOfLines(field); }
+
+// Names are those of the outermost object; their values stand there, or in an array.
+bool HeaderReader::NextOfObject(HeaderField *field) noexcept {
+  using Piece = JsonReader::Piece;
+  for (Piece piece = json_.Next(); piece != Piece::kEnd; piece = json_.Next()) {
+    if (piece == Piece::kName && json_.depth() == 1) SetName(json_.value());
+    bool value = (piece == Piece::kText || piece == Piece::kNumber) && json_.depth() <= 2;
+    if (!value || name_size_ == 0) continue;
+    *field = {{name_, name_size_}, Trimmed(json_.value())};
+    return true;
+  }
+  return false;
+}
+
+bool HeaderReader::NextOfLines(HeaderField *field) noexcept {
+  while (!lines_.empty()) {
+    std::string_view line = lines_.substr(0, lines_.find('\n'));
+    lines_.remove_prefix(line.size() < lines_.size() ? line.size() + 1 : line.size());
+    size_t colon = line.find(':');
+    if (colon == line.npos) continue;
+    SetName(Trimmed(line.substr(0, colon)));
+    if (name_size_ == 0) continue;
+    *field = {{name_, name_size_}, Trimmed(line.substr(colon + 1))};
+    return true;
+  }
+  return false;
+}
+
+}  // namespace keypool
