@@ -36,24 +36,24 @@ static struct {
   alignas(int32) union {
     text header;
     char space[VARHDRSZ + 2 * keypool::kMaxSecretBytes];
-  } text;
+  } value;
 } opened;
 
 text *opened_secret(void) {
-  SET_VARSIZE(&opened.text, VARHDRSZ + opened.size);
-  return &opened.text.header;
+  SET_VARSIZE(&opened.value, VARHDRSZ + opened.size);
+  return &opened.value.header;
 }
 
 void opened_secret_wipe(void) {
   if (opened.size == 0) return;
-  OPENSSL_cleanse(VARDATA(&opened.text), opened.size);
+  OPENSSL_cleanse(VARDATA(&opened.value), opened.size);
   opened.size = 0;
 }
 
 bool opened_secret_is_outdated(void) { return opened.outdated; }
 
 static Status open_bound_to(const keypool::StoredSecret &stored, const keypool::SecretOwner &owner) {
-  return call_core([&] { return keypool::Open(master_keys(), stored, owner, VARDATA(&opened.text), &opened.size); });
+  return call_core([&] { return keypool::Open(master_keys(), stored, owner, VARDATA(&opened.value), &opened.size); });
 }
 
 // Opens what is bound to the provider in UTF-8, or else in the database's encoding.
@@ -68,7 +68,7 @@ static Status open_bound(const keypool::StoredSecret &stored, const keypool::Sec
 
 // Whether what was opened is text, brought into the database's encoding. What is no UTF-8 was sealed in that.
 static bool take_opened_text(keypool::SecretForm form) {
-  char *out = VARDATA(&opened.text);
+  char *out = VARDATA(&opened.value);
   if (opened.size == 0 || memchr(out, '\0', opened.size) != nullptr) return false;
   int size = static_cast<int>(opened.size);
   if (utf8_is_native() || form == keypool::SecretForm::kPlain) return pg_verifymbstr(out, size, true);
@@ -86,7 +86,7 @@ static Status try_open(const keypool::StoredSecret &stored, const keypool::Secre
   Status status = open_bound(stored, owner);
   if (!status.ok()) return status;
   bool is_text = take_opened_text(stored.form);
-  if (is_text && !keypool::ClaimsEncryption({VARDATA(&opened.text), opened.size})) return status;
+  if (is_text && !keypool::ClaimsEncryption({VARDATA(&opened.value), opened.size})) return status;
   opened_secret_wipe();
   if (is_text) return keypool::Failure(Code::kNotAuthentic, "the secret is malformed");
   return keypool::Failure(Code::kNotAuthentic, "the secret is not text in the database's encoding");
