@@ -41,7 +41,7 @@ class FieldWriter {
 
   char *at_;
   char *start_;
-  char *end_;
+  [[maybe_unused]] char *end_;  // for assertions
 };
 
 // Reads one field after the other.
