@@ -30,6 +30,7 @@ OBJS = \
 	src/core/quota/account.o \
 	src/core/quota/admission.o \
 	src/core/quota/amounts.o \
+	src/core/quota/breaker.o \
 	src/core/quota/call.o \
 	src/core/quota/gauge.o \
 	src/core/quota/layout_1.o \
@@ -67,8 +68,11 @@ OBJS = \
 	src/pg/catalog/source_table.o \
 	src/pg/module.o \
 	src/pg/pool/ask_key.o \
+	src/pg/pool/blame.o \
+	src/pg/pool/breaker_guard.o \
 	src/pg/pool/call_meters.o \
 	src/pg/pool/choose_key.o \
+	src/pg/pool/clear_blocks.o \
 	src/pg/pool/key_access.o \
 	src/pg/pool/key_lookup.o \
 	src/pg/pool/key_secret.o \

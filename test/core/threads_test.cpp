@@ -35,13 +35,17 @@ bool LiveOneLife(int number) {
   for (int i = 0; i < 50; ++i) {
     TimeUs now = kStart + i * kMicrosPerSecond;
     Lease lease = {}, read = {};
-    ReserveCall(meters, rules_of_meters, 1, {{10, 0, 0, 0}, 0, false, false}, now, &lease.reservation);
+    lease.reservation = ReserveCall(meters, rules_of_meters, 1, {{10, 0, 0, 0}, 0, false, false}, now).reservation;
     char given[kLeaseSize];
     EncodeLease(id, lease, given);
     LeaseAge age;
     if (!DecodeLease(id, {given, kLeaseSize}, now, &read, &age).ok()) return false;
     MeterEdit edit(&meter);
-    CallEnd end = {Ending::kRecorded, true, false, false, false, read.reservation, {7, 0, 0, 0}, 0, 0, 0};
+    CallEnd end = {};
+    end.ending = Ending::kRecorded;
+    end.has_lease = true;
+    end.reservation = read.reservation;
+    end.used = {7, 0, 0, 0};
     if (!EndCall(&edit, rules_of_meters, 1, end, kMicrosPerSecond, now).counted) return false;
     std::vector<char> text(kMaxMeterText);
     Meter copy;

@@ -1,6 +1,7 @@
 // error_rules.cpp - what kind of error an answer is.
 #include "core/provider/error_rules.h"
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 
@@ -176,6 +177,31 @@ NextStep NextStepOf(AnswerClass answer_class) noexcept {
     default:
       return NextStep::kOtherKey;
   }
+}
+
+AnswerEffect EffectOf(AnswerClass answer_class, uint16_t server_threshold) noexcept {
+  switch (answer_class) {
+    case kRate:
+    case kExhausted:
+      return {AnswerEffect::kLimited, true, 0, 0, false};
+    case kBilling:
+      return {AnswerEffect::kAccount, false, 1, 3600, false};
+    case kAuth:
+      return {AnswerEffect::kKey, false, 1, 600, true};
+    case kForbidden:
+      return {AnswerEffect::kKey, false, 3, 600, true};
+    case kServer:
+      return {AnswerEffect::kKey, false, server_threshold, 10, true};
+    case kOverloaded:
+      return {AnswerEffect::kKey, false, 0, 1, false};  // it counts them
+    default:
+      return {AnswerEffect::kNobody, false, 0, 0, false};
+  }
+}
+
+TimeUs OverloadDelay(uint32_t in_a_row) noexcept {
+  constexpr TimeUs kFirst = 5 * kMicrosPerSecond, kLongest = 120 * kMicrosPerSecond;
+  return in_a_row > 5 ? kLongest : std::min(kFirst << (in_a_row == 0 ? 0 : in_a_row - 1), kLongest);
 }
 
 const char *NextStepName(NextStep step) noexcept {

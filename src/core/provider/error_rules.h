@@ -32,6 +32,20 @@ enum class NextStep : uint8_t {
 const char *NextStepName(NextStep step) noexcept;
 NextStep NextStepOf(AnswerClass answer_class) noexcept;
 
+// What a class does to the meters of the call, beside that the call is settled.
+struct AnswerEffect {
+  enum Blames : uint8_t { kNobody, kLimited, kAccount, kKey } blames;  // kLimited: as a 429's scope says
+  bool blocks;         // kLimited: until it is told, else for a default
+  uint16_t threshold;  // else a breaker opens after so many failures in a row; 0: never
+  uint32_t seconds;    // for so long, doubling
+  bool spares_pool;    // at most half of a provider's keys are taken out at once: the fault may be elsewhere
+};
+// `server_threshold` is the setting breaker_threshold.
+AnswerEffect EffectOf(AnswerClass answer_class, uint16_t server_threshold) noexcept;
+
+// How long to leave a provider alone that has too much to do, after so many such answers in a row.
+TimeUs OverloadDelay(uint32_t in_a_row) noexcept;
+
 // An answer is of the class of the first rule that fits.
 struct ErrorRule {
   int32_t status;  // HTTP; 0: any, also none

@@ -1,6 +1,7 @@
 // admission.cpp - may this request be served now, and if not, when.
 #include "core/quota/admission.h"
 
+#include "core/quota/breaker.h"
 #include "core/quota/mix.h"
 #include "core/quota/refusal.h"
 #include "core/quota/slots.h"
@@ -143,7 +144,7 @@ Load LoadOf(const Meter &meter, const CountRule &rule, TimeUs now) noexcept {
   WindowUse window = UseInWindow(meter, own);
   OpenCalls open = CallsInFlight(meter, own);
   PeriodUse day = UseInPeriod(meter, recorded.day, rule, own), month = UseInPeriod(meter, recorded.month, rule, own);
-  TimeUs blocked = std::max(recorded.blocked_until, recorded.breaker.open_until);
+  TimeUs blocked = std::max(recorded.blocked_until, BreakerHoldsUntil(meter, own));
   return {window.requests,
           window.tokens,
           window.output,

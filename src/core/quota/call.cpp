@@ -88,6 +88,26 @@ TimeUs BlockBlamed(Edits edits, int count, const CallEnd &end, TimeUs now) {
   return latest;
 }
 
+// What a probe of another failure, or of none, held is free again.
+void NoteHealth(Edits edits, int count, const CallEnd &end, TimeUs now, CallEnded *ended) {
+  for (int i = 0; i < count; ++i) {
+    bool failed = end.health == Health::kFailed && (end.fails >> i & 1) != 0;
+    if (end.health == Health::kServed)
+      NoteSuccess(&edits[i], end.reservation.second);
+    else if (failed && end.only_suspects && WouldOpen(edits[i].meter(), end.failure, end.reservation.second))
+      NoteSuspicion(&edits[i], end.failure, end.reservation.second, now);
+    else if (failed)
+      ended->opened |= static_cast<uint8_t>(NoteFailure(&edits[i], end.failure, end.reservation.second, now) << i);
+    else if ((end.probes >> i & 1) != 0)
+      EndProbe(&edits[i]);
+    if (!failed) continue;
+    const RecordedMeter &recorded = edits[i].meter().recorded;
+    if (ended->failures == 0) ended->failures = recorded.breaker.failures;
+    TimeUs until = std::max(recorded.blocked_until, BreakerHoldsUntil(edits[i].meter(), now));
+    if (until > now) ended->blocked_until = std::max(ended->blocked_until, until);
+  }
+}
+
 void NoteWithoutModel(MeterEdit *key, TimeUs now) {
   const ReservedMeter &reserved = key->meter().reserved;
   key->SetHint(reserved.without_model, SaturatingSum(reserved.without_model, 1));
@@ -116,28 +136,28 @@ bool Upkeep(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs n
   return awaited;
 }
 
-uint8_t ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const CallBegin &begin, TimeUs now,
-                    Reservation *reservation) noexcept {
+CallBegun ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const CallBegin &begin,
+                      TimeUs now) noexcept {
   assert(count >= 1 && count <= kMaxMeters);
   TimeUs common = CommonNow(meters, count, now);
   WatchedMeters watch;
   if (begin.watched) watch.Begin(meters, rules, count);
-  *reservation = {SecondOf(common), 0, begin.estimates};
+  CallBegun begun = {{SecondOf(common), 0, begin.estimates}, 0, 0};
+  for (int i = 0; i < count; ++i) begun.probes |= static_cast<uint8_t>(BeginProbe(meters[i], common) << i);
   // A turn that is no turn, as a crash may leave one, stays as it is.
-  reservation->sequence =
+  begun.reservation.sequence =
       Reserve(meters[0], rules[0]->rule, begin.estimates, true, std::max<int64_t>(begin.turn, 0), common);
   for (int i = 1; i < count; ++i) Reserve(meters[i], rules[i]->rule, begin.estimates, false, 0, common);
   if (begin.without_model) {
     MeterEdit key(meters[0]);
     NoteWithoutModel(&key, common);
   }
-  uint8_t eased = 0;
   for (int i = 0; begin.watched && i < count; ++i) {
     if (!watch.Eased(i, *meters[i], rules)) continue;
     meters[i]->reserved.awaited = 0;
-    eased |= static_cast<uint8_t>(1 << i);
+    begun.eased |= static_cast<uint8_t>(1 << i);
   }
-  return eased;
+  return begun;
 }
 
 CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, const CallEnd &end, TimeUs max_block,
@@ -155,6 +175,7 @@ CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, c
   TimeUs common = EndingNow(meters, count, end, now);
   ended.counted = Settle(edits, rules, count, end, common);
   if (end.ending == Ending::kLimited) ended.blocked_until = BlockBlamed(edits, count, end, common);
+  if (ended.counted && end.has_lease && !end.too_old) NoteHealth(edits, count, end, common, &ended);
   if (end.without_model) NoteWithoutModel(&edits[0], common);
   for (int i = 0; i < count; ++i) {
     if (!watch.Eased(i, *meters[i], rules)) continue;
@@ -167,7 +188,7 @@ CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, c
 bool EndCooldown(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
   bool eased = Upkeep(edit, rules, max_block, now);
   WatchedChange change = BeginChange(edit->meter(), rules.rule);
-  ClearBlocks(edit);
+  ClearBlocks(edit, MeterNow(edit->meter(), now));
   if (!HasEased(change, edit->meter(), rules.rule)) return eased;
   edit->SetHint(edit->meter().reserved.awaited, 0);
   return true;

@@ -8,6 +8,7 @@
 // must be posted before they are unlocked. If AnyAwaited, the ring must be open before.
 #pragma once
 
+#include "core/quota/breaker.h"
 #include "core/quota/settling.h"
 #include "core/quota/wakeups.h"
 
@@ -37,16 +38,30 @@ struct CallBegin {
   bool without_model;  // it names none where models are told apart: the key counts that
 };
 
+// What its lease names.
+struct CallBegun {
+  Reservation reservation;
+  uint8_t probes;  // bit i: it is the probe of the i-th meter's breaker
+  uint8_t eased;   // mask of meters
+};
+
 // Reserves a call that all the meters admit, in one second: the latest of their own clocks and `now`, the wall clock.
-// `*reservation` is what its lease names. Changes hints only.
-uint8_t ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const CallBegin &begin, TimeUs now,
-                    Reservation *reservation) noexcept;
+// Changes hints only.
+CallBegun ReserveCall(Meter *const *meters, const MeterRules *const *rules, int count, const CallBegin &begin,
+                      TimeUs now) noexcept;
 
 // What became of a call.
 enum class Ending : uint8_t {
   kRecorded,
   kReleased,  // it was never sent: gives the reservation back, and counts nothing
   kLimited,   // the provider answered 429: counts, and blocks
+};
+
+// What that says of the meters' breakers.
+enum class Health : uint8_t {
+  kUnknown,  // nothing; a probe gives its place back
+  kServed,
+  kFailed,
 };
 
 struct CallEnd {
@@ -61,6 +76,12 @@ struct CallEnd {
   uint8_t blames;
   uint32_t blamed_model;
   TimeUs until;
+  // Breakers hear only of calls that end by their lease, and count.
+  uint8_t probes;  // of which meters the call is the probe
+  Health health;
+  uint8_t fails;        // kFailed: mask of the meters that have failed
+  bool only_suspects;   // what would open is suspected instead (breaker.h)
+  BreakerRule failure;  // kFailed
 };
 
 struct CallEnded {
@@ -68,7 +89,9 @@ struct CallEnded {
   // found no call open, which then only blocks. Blocks stand in any case.
   bool counted;
   uint8_t eased;         // mask of meters
-  TimeUs blocked_until;  // kLimited: the latest deadline that stands on what was blocked; else 0
+  TimeUs blocked_until;  // the latest deadline that stands on what was blocked, or has failed; 0: none
+  uint8_t opened;        // mask of the meters whose breaker it has opened
+  uint32_t failures;     // kFailed: in a row, of the first meter that failed; 0: the breakers have not heard of it
 };
 
 // Ends a call in all its meters, the key's deciding whether the lease was settled before. `edits` are of those meters.

@@ -83,14 +83,14 @@ struct History {
   uint16_t rate_limited[kMinuteSlots];
 };
 
-// Stops what goes through the meter after failures, with one probe when its time is over.
+// Stops what goes through the meter after failures (breaker.h).
 struct Breaker {
-  TimeUs open_until;  // 0: closed
-  TimeUs opened_at;   // only the success of a call that was selected later closes it
-  uint16_t failures;  // in a row
-  uint8_t openings;   // in a row: its time doubles with each
-  uint8_t reason;     // the class of the last failure
-  uint32_t seconds;   // of the opening that stands
+  TimeUs open_until;
+  TimeUs opened_at;   // or closed by hand: it hears of calls that were selected in a later second
+  uint16_t failures;  // in a row, of one reason
+  uint8_t openings;   // in a row; 0: it is closed
+  uint8_t reason;     // the class of the last failure; 0: none
+  uint32_t seconds;   // of the opening that stands, or for which the meter is suspect
 };
 
 struct RecordedMeter {
@@ -135,8 +135,8 @@ inline constexpr int64_t kMaxOpenCost = (int64_t{1} << 44) - 1;
 struct ReservedMeter {
   int64_t turn;  // it only grows, and owes nothing to the clock
   TimeUs last_selected_at;
-  uint32_t awaited;  // not 0: processes wait for the meter and must be told when it eases; not dumped
-  uint32_t unused;
+  uint32_t awaited;    // not 0: processes wait for the meter and must be told when it eases; not dumped
+  Second probe_until;  // the breaker's probe is under way, at most until then; 0: none is
   int64_t selections;  // counters that only grow; a crash may lose the last of them
   int64_t releases;
   int64_t expiries;

@@ -72,6 +72,8 @@ void FormatReserved(FieldWriter *writer, const Meter &meter) {
   writer->Field("rate_limits", NotNegative(reserved.rate_limits));
   writer->Field("without_model", NotNegative(reserved.without_model));
   writer->Field("without_model_at", IsTime(reserved.without_model_at) ? reserved.without_model_at : 0);
+  if (reserved.probe_until != 0 && reserved.probe_until <= kLatestSecond)
+    writer->Field("probe_until", reserved.probe_until);
   for (int i = 0; i < kRingSlots; ++i) {
     const ReservedSlot &slot = reserved.ring[i];
     if (slot.second == 0 || slot.second > kLatestSecond || RingIndex(slot.second) != i) continue;
@@ -192,6 +194,8 @@ bool ParseReservedField(const NameAndValue &field, ReservedMeter *reserved) {
   if (name == "rate_limits") return ParseNumber(value, &reserved->rate_limits);
   if (name == "without_model") return ParseNumber(value, &reserved->without_model);
   if (name == "without_model_at") return ParseTime(value, kLatestTime, &reserved->without_model_at);
+  if (name == "probe_until")
+    return ParseNumber(value, &reserved->probe_until) && reserved->probe_until <= kLatestSecond;
   if (name == "reserved") return ParseReserved(value, reserved);
   if (name == "open") return ParseOpen(value, reserved);
   return false;

@@ -9,6 +9,7 @@
 //   slot=number/requests/tokens/output/settled bits or cost
 //   minute=M/requests/tokens/rate_limited model=hash/blocked_until
 //   turn=N last_selected_at=US selections=N releases=N expiries=N rate_limits=N without_model=N without_model_at=US
+//   probe_until=S
 //   reserved=S/selected/open/tokens/output open=number/calls/tokens/cost
 // A field may be missing: then it is as in a fresh meter of a key.
 //

@@ -1,6 +1,8 @@
 // refusal.cpp - why a meter refuses a request, and until when.
 #include "core/quota/refusal.h"
 
+#include "core/quota/breaker.h"
+
 namespace keypool {
 
 namespace {
@@ -131,7 +133,7 @@ bool IsModelKeptOut(const Meter &meter, uint32_t model_hash, TimeUs now) noexcep
 
 bool IsBlocked(const Meter &meter, uint32_t model_hash, TimeUs now) noexcept {
   const RecordedMeter &recorded = meter.recorded;
-  return recorded.blocked_until > now || recorded.breaker.open_until > now ||
+  return recorded.blocked_until > now || BreakerHoldsUntil(meter, now) != 0 ||
          (model_hash != 0 && ModelBlockedUntil(recorded, model_hash) > now);
 }
 
@@ -161,7 +163,7 @@ Admission Refusal(const Meter &meter, const Limits &limits, const Request &reque
   Latest latest(now);
   const RecordedMeter &recorded = meter.recorded;
   latest.Add(Obstacle::kCooldown, std::max(recorded.blocked_until, ModelBlockedUntil(recorded, model_hash)));
-  latest.Add(Obstacle::kBreaker, recorded.breaker.open_until);
+  latest.Add(Obstacle::kBreaker, BreakerHoldsUntil(meter, now));
   AddLimits(meter, limits, request, now, &latest);
   latest.Add(Obstacle::kFullSlot, SlotMoment(meter, request, now));
   assert(!latest.answer().admitted() && latest.answer().guess <= latest.answer().moment);

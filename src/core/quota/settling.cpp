@@ -3,6 +3,7 @@
 
 #include <bit>
 
+#include "core/quota/breaker.h"
 #include "core/quota/slots.h"
 
 namespace keypool {
@@ -281,6 +282,7 @@ void NoteReservation(MeterEdit *edit, TimeUs now) noexcept {
   assert(meter.reserved.last_selected_at == now);
   edit->NoteWhole(meter.reserved.turn);
   edit->NoteWhole(meter.reserved.last_selected_at);
+  if (meter.reserved.probe_until != 0) edit->NoteWhole(meter.reserved.probe_until);
   edit->NoteWhole(meter.reserved.ring[RingIndex(SecondOf(now))]);
   edit->NoteWhole(meter.reserved.open[OpenIndex(OpenNumber(meter, SecondOf(now)))]);
 }
@@ -375,10 +377,10 @@ TimeUs BlockModel(MeterEdit *key, uint32_t model_hash, TimeUs until, TimeUs now)
   return recorded.model_blocked_until[place];
 }
 
-void ClearBlocks(MeterEdit *edit) noexcept {
+void ClearBlocks(MeterEdit *edit, TimeUs now) noexcept {
   const RecordedMeter &recorded = edit->meter().recorded;
   edit->Set(recorded.blocked_until, 0);
-  edit->Set(recorded.breaker, {});
+  CloseBreaker(edit, now);
   for (int i = 0; i < kBlockedModels; ++i) {
     edit->Set(recorded.model_hash[i], 0);
     edit->Set(recorded.model_blocked_until[i], 0);

@@ -93,7 +93,7 @@ TimeUs Block(MeterEdit *meter, TimeUs until, TimeUs now) noexcept;
 TimeUs BlockModel(MeterEdit *key, uint32_t model_hash, TimeUs until, TimeUs now) noexcept;
 
 // Ends cooldowns, those of models included, and closes the breaker.
-void ClearBlocks(MeterEdit *meter) noexcept;
+void ClearBlocks(MeterEdit *meter, TimeUs now) noexcept;
 
 // Gives back what all open calls hold: for a gateway that died. Those that are settled later count all the same.
 void DropOpenCalls(MeterEdit *meter) noexcept;

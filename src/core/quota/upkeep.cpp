@@ -95,6 +95,7 @@ void MoveReserved(Meter *meter, TimeUs own, TimeUs now) {
   MoveReservedRing(reserved, SecondOf(own), SecondOf(now));
   MoveOpen(meter, SecondOf(now), open);
   reserved->last_selected_at = now;
+  reserved->probe_until = 0;
 }
 
 // The output of the last 60 seconds, or of the slots that they reach into.

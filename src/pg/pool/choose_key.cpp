@@ -107,9 +107,11 @@ static void reserve(const Walker &walker, const CallMeters &call, const Look &lo
   Meter *const *changed = change != nullptr ? change->meter : meters.meter;
   TimeUs common = keypool::CommonNow(changed, call.count, now);
   bool without_model = walker.model_hash == 0 && walker.order->tells_apart;
-  uint8 eased = keypool::ReserveCall(changed, call.rules, call.count, {walker.amounts, look.next, tells, without_model},
-                                     now, &walker.choice->lease.reservation);
-  post_eased(walker, call, eased);
+  keypool::CallBegun begun =
+      keypool::ReserveCall(changed, call.rules, call.count, {walker.amounts, look.next, tells, without_model}, now);
+  walker.choice->lease.reservation = begun.reservation;
+  walker.choice->lease.probe_flags = begun.probes;
+  post_eased(walker, call, begun.eased);
   if (change == nullptr) return;
   for (int i = 0; i < call.count; ++i) keypool::NoteReservation(&change->edits[i], common);
   meter_change_commit(change, meters);

@@ -61,6 +61,7 @@ static Settlement settlement_of(const Calls &calls, int i) {
   Settlement call = {};
   call.key = calls.keys.ids[i];
   call.ending = keypool::Ending::kRecorded;
+  call.health = keypool::Health::kServed;
   call.has_lease = calls.leases.Has(i);
   if (call.has_lease) call.lease = text_view(DatumGetTextPP(calls.leases.values[i]));
   call.tokens = calls.tokens.Amount(i);

@@ -2,6 +2,7 @@
 #include "pg/server/postgres_api.h"
 
 #include "pg/catalog/relations.h"
+#include "pg/pool/clear_blocks.h"
 #include "pg/pool/key_access.h"
 #include "pg/pool/settle_call.h"
 #include "pg/server/arguments.h"
@@ -66,6 +67,7 @@ Datum keypool_record(PG_FUNCTION_ARGS) {
   call.cached = given_amount(fcinfo, 4);
   call.cost = given_amount(fcinfo, 5);
   call.model = argument_model(fcinfo, 6);
+  call.health = keypool::Health::kServed;
   report_if_read_only("keypool_record");
   PG_RETURN_BOOL(settle(call));
 }

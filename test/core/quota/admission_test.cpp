@@ -370,7 +370,7 @@ TEST(Load, IsEasedByWhatLetsARequestBeServedSooner) {
   EXPECT_FALSE(eases([&] { Cool(&meter, At(60), At(2)); }, false));
   MeterEdit edit(&meter);
   EXPECT_TRUE(eases([&] { BlockModel(&edit, 5, At(90), At(2)); }, false));
-  EXPECT_TRUE(eases([&] { ClearBlocks(&edit); }, false));
+  EXPECT_TRUE(eases([&] { ClearBlocks(&edit, At(0)); }, false));
 }
 
 TEST(Load, IsEasedWhenAClockPassesACooldownOrWhatWasUsed) {

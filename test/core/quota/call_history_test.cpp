@@ -58,9 +58,9 @@ class SharedQuotas {
     std::vector<Meter> before = meters_;
     uint8_t eased;
     if (random_() % 2) {
-      Reservation reservation;
-      eased = ReserveCall(meters, rules, 3, {Some(), 0, true, random_() % 4 == 0}, now_, &reservation);
-      open_.push_back({key, reservation});
+      CallBegun begun = ReserveCall(meters, rules, 3, {Some(), 0, true, random_() % 4 == 0}, now_);
+      eased = begun.eased;
+      open_.push_back({key, begun.reservation});
     } else {
       MeterEdit edits[3];
       for (size_t i = 0; i < 3; ++i) edits[i].Begin(meters[i], nullptr);
@@ -70,7 +70,9 @@ class SharedQuotas {
   }
 
   CallEnd NewEnd(size_t key) {
-    CallEnd end = {static_cast<Ending>(random_() % 3), true, random_() % 20 == 0, false, false, {}, Some(), 0, 0, 0};
+    CallEnd end = EndOf(static_cast<Ending>(random_() % 3), nullptr, Some());
+    end.has_lease = true;
+    end.too_old = random_() % 20 == 0;
     size_t at = open_.empty() ? 0 : open_.size() - 1 - random_() % std::min<size_t>(open_.size(), 40);
     if (open_.empty() || open_[at].key != key || random_() % 5 == 0) {
       end.has_lease = end.too_old = false;

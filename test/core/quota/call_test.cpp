@@ -22,6 +22,8 @@ struct Under {
   std::vector<MeterRules> rules;
   std::vector<Meter> meters;
 
+  CallBegun begun = {};  // the last one
+
   explicit Under(std::vector<MeterRules> of) : rules(of) {
     for (const MeterRules &one : rules) meters.push_back(FreshMeter(one.ring_width, one.call_timeout));
   }
@@ -32,10 +34,9 @@ struct Under {
     Meter *at[kMaxMeters];
     const MeterRules *by[kMaxMeters];
     for (size_t i = 0; i < meters.size(); ++i) at[i] = &meters[i], by[i] = &rules[i];
-    Reservation reservation;
-    uint8_t mask = ReserveCall(at, by, count(), {estimates, turn, watched, false}, now, &reservation);
-    if (eased != nullptr) *eased = mask;
-    return reservation;
+    begun = ReserveCall(at, by, count(), {estimates, turn, watched, false}, now);
+    if (eased != nullptr) *eased = begun.eased;
+    return begun.reservation;
   }
 
   CallEnded End(const CallEnd &end, TimeUs now) {
@@ -47,17 +48,17 @@ struct Under {
 };
 
 CallEnd Recorded(const Reservation &reservation, const Amounts &used) {
-  return {Ending::kRecorded, true, false, false, false, reservation, used, 0, 0, 0};
+  return EndOf(Ending::kRecorded, &reservation, used);
 }
-CallEnd Released(const Reservation &reservation) {
-  return {Ending::kReleased, true, false, false, false, reservation, {}, 0, 0, 0};
-}
+CallEnd Released(const Reservation &reservation) { return EndOf(Ending::kReleased, &reservation, {}); }
 CallEnd Limited(const Reservation &reservation, uint8_t blames, TimeUs until, uint32_t model = 0) {
-  return {Ending::kLimited, true, false, false, false, reservation, {}, blames, model, until};
+  CallEnd end = EndOf(Ending::kLimited, &reservation, {});
+  end.blames = blames;
+  end.blamed_model = model;
+  end.until = until;
+  return end;
 }
-CallEnd WithoutLease(Ending ending, const Amounts &used) {
-  return {ending, false, false, false, false, {}, used, 0, 0, 0};
-}
+CallEnd WithoutLease(Ending ending, const Amounts &used) { return EndOf(ending, nullptr, used); }
 
 bool SameBytes(const std::vector<Meter> &one, const std::vector<Meter> &other) {
   return memcmp(one.data(), other.data(), one.size() * sizeof(Meter)) == 0;
@@ -233,7 +234,11 @@ TEST(EndCall, OfALeaseThatIsTooOldCountsInTotalsAndPeriods) {
   for (Ending ending : {Ending::kRecorded, Ending::kLimited}) {
     Under call({RulesOf(), RulesOf()});
     Reservation open = call.Reserve(Tokens(100), At(0));
-    CallEnd end = {ending, true, true, false, false, {open.second - 8 * 3600, 0, {}}, {10, 0, 0, 7}, 1, 0, At(60)};
+    Reservation old = {open.second - 8 * 3600, 0, {}};
+    CallEnd end = EndOf(ending, &old, {10, 0, 0, 7});
+    end.too_old = true;
+    end.blames = 1;
+    end.until = At(60);
     CallEnded ended = call.End(end, At(0));
     EXPECT_TRUE(ended.counted);
     EXPECT_EQ(ended.blocked_until, ending == Ending::kLimited ? At(60) : 0);
@@ -309,8 +314,7 @@ TEST(Call, CountsApartWhatNamesNoModel) {
   Under call({RulesOf(), RulesOf()});
   Meter *meters[] = {&call.meters[0], &call.meters[1]};
   const MeterRules *rules[] = {&call.rules[0], &call.rules[1]};
-  Reservation reservation;
-  ReserveCall(meters, rules, 2, {{}, 0, false, true}, At(1), &reservation);
+  ReserveCall(meters, rules, 2, {{}, 0, false, true}, At(1));
   CallEnd without = WithoutLease(Ending::kRecorded, {});
   without.without_model = true;
   call.End(without, At(2));

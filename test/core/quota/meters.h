@@ -3,7 +3,7 @@
 
 #include <random>
 
-#include "core/quota/settling.h"
+#include "core/quota/call.h"
 #include "core/quota/slots.h"
 
 namespace keypool {
@@ -58,6 +58,16 @@ inline void Use(Meter *meter, const Amounts &used, TimeUs now, const CountRule &
   now = MeterNow(*meter, now);
   MeterEdit edit(meter);
   Count(&edit, rule, used, SecondOf(now), ends, now);
+}
+
+// A call that ends so; `lease` null: it has none.
+inline CallEnd EndOf(Ending ending, const Reservation *lease, const Amounts &used) {
+  CallEnd end = {};
+  end.ending = ending;
+  end.has_lease = lease != nullptr;
+  if (lease != nullptr) end.reservation = *lease;
+  end.used = used;
+  return end;
 }
 
 inline TimeUs Cool(Meter *meter, TimeUs until, TimeUs now) {

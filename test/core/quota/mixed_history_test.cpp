@@ -93,9 +93,7 @@ class MixedHistory {
     auto rules = Rules();
     Meter *meters[] = {&meters_[0], &meters_[1]};
     const MeterRules *pointers[] = {&rules[0], &rules[1]};
-    Reservation reservation;
-    ReserveCall(meters, pointers, kMeters, {estimates, 0, false, false}, now_, &reservation);
-    leases_.push_back(reservation);
+    leases_.push_back(ReserveCall(meters, pointers, kMeters, {estimates, 0, false, false}, now_).reservation);
   }
 
   bool CheckAdmission(const Meter &meter, const Limits &limits, const Amounts &estimates) {

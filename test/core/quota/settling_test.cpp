@@ -323,7 +323,7 @@ TEST(Cooldown, EndsWhenItIsCleared) {
   MeterEdit edit(&meter);
   BlockModel(&edit, 5, At(60), At(0));
   meter.recorded.breaker = {At(60), At(0), 3, 2, 1, 60};
-  ClearBlocks(&edit);
+  ClearBlocks(&edit, At(1));
   EXPECT_TRUE(Admit(meter, {}, {{}, 5, At(0)}).admitted());
   EXPECT_EQ(meter.recorded.breaker.openings, 0);
 }

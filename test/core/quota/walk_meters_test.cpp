@@ -155,7 +155,7 @@ class MeterPool {
     TimeUs now = MeterNow(meters_[index], now_), until = now + 1 + Any(20) * 500000;
     Change({index}, [&] {
       MeterEdit edit(&meters_[index]);
-      blocks ? static_cast<void>(Block(&edit, until, now)) : ClearBlocks(&edit);
+      blocks ? static_cast<void>(Block(&edit, until, now)) : ClearBlocks(&edit, now);
     });
   }
 

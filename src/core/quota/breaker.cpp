@@ -1,0 +1,113 @@
+// breaker.cpp - a circuit breaker.
+#include "core/quota/breaker.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace keypool {
+
+namespace {
+
+bool IsHeard(const Breaker &breaker, Second selected_in) { return selected_in > SecondOf(breaker.opened_at); }
+
+// What a crash left may be none.
+bool ProbeIsUnderWay(const Meter &meter, TimeUs now) {
+  Second until = meter.reserved.probe_until, second = SecondOf(now);
+  return until > second && until - second <= kMaxBreakerSeconds;
+}
+
+uint16_t FailuresWith(const Breaker &breaker, const BreakerRule &rule) {
+  if (breaker.reason != rule.reason) return 1;
+  return static_cast<uint16_t>(breaker.failures + (breaker.failures != UINT16_MAX));
+}
+
+// For how long it opens now.
+uint32_t NextSeconds(const Breaker &breaker, const BreakerRule &rule) {
+  uint32_t doubled = breaker.openings == 0 ? 0 : 2 * std::min(breaker.seconds, kMaxBreakerSeconds);
+  return std::min(std::max(doubled, rule.seconds), kMaxBreakerSeconds);
+}
+
+}  // namespace
+
+BreakerState BreakerStateOf(const Meter &meter, TimeUs now) noexcept {
+  const Breaker &breaker = meter.recorded.breaker;
+  if (breaker.openings == 0) return BreakerState::kClosed;
+  return breaker.open_until > now ? BreakerState::kOpen : BreakerState::kHalfOpen;
+}
+
+TimeUs BreakerHoldsUntil(const Meter &meter, TimeUs now) noexcept {
+  const Breaker &breaker = meter.recorded.breaker;
+  if (breaker.openings == 0) return 0;
+  TimeUs probe = ProbeIsUnderWay(meter, now) ? StartOf(meter.reserved.probe_until) : 0;
+  TimeUs until = std::max(breaker.open_until, probe);
+  return until > now ? until : 0;
+}
+
+bool BeginProbe(Meter *meter, TimeUs now) noexcept {
+  if (BreakerStateOf(*meter, now) != BreakerState::kHalfOpen) return false;
+  assert(BreakerHoldsUntil(*meter, now) == 0);
+  uint32_t seconds = std::clamp(meter->recorded.breaker.seconds, kMinProbeSeconds, kMaxBreakerSeconds);
+  meter->reserved.probe_until = SecondOf(now) + seconds;
+  return true;
+}
+
+void EndProbe(MeterEdit *edit) noexcept {
+  const ReservedMeter &reserved = edit->meter().reserved;
+  if (reserved.probe_until != 0) edit->SetHint(reserved.probe_until, 0);
+}
+
+void NoteSuccess(MeterEdit *edit, Second selected_in) noexcept {
+  const Breaker &breaker = edit->meter().recorded.breaker;
+  bool is_news = breaker.openings != 0 || breaker.failures != 0;
+  if (!is_news || !IsHeard(breaker, selected_in)) return;
+  EndProbe(edit);
+  edit->Set(breaker, {0, breaker.opened_at, 0, 0, 0, 0});
+}
+
+bool WouldOpen(const Meter &meter, const BreakerRule &rule, Second selected_in) noexcept {
+  const Breaker &breaker = meter.recorded.breaker;
+  if (rule.threshold == 0 || !IsHeard(breaker, selected_in)) return false;
+  return breaker.openings != 0 || FailuresWith(breaker, rule) >= rule.threshold;
+}
+
+bool NoteFailure(MeterEdit *edit, const BreakerRule &rule, Second selected_in, TimeUs now) noexcept {
+  assert(rule.reason != 0 && rule.seconds >= 1 && rule.seconds <= kMaxBreakerSeconds);
+  const Breaker &breaker = edit->meter().recorded.breaker;
+  if (!IsHeard(breaker, selected_in)) return false;
+  bool opens = WouldOpen(edit->meter(), rule, selected_in);
+  Breaker noted = breaker;
+  noted.failures = FailuresWith(breaker, rule);
+  noted.reason = rule.reason;
+  if (opens) {
+    noted.seconds = NextSeconds(breaker, rule);
+    noted.openings = static_cast<uint8_t>(breaker.openings + (breaker.openings != UINT8_MAX));
+    noted.open_until = now + StartOf(noted.seconds);
+    noted.opened_at = now;
+  }
+  EndProbe(edit);
+  edit->Set(breaker, noted);
+  return opens;
+}
+
+void NoteSuspicion(MeterEdit *edit, const BreakerRule &rule, Second selected_in, TimeUs now) noexcept {
+  const RecordedMeter &recorded = edit->meter().recorded;
+  if (!IsHeard(recorded.breaker, selected_in)) return;
+  EndProbe(edit);
+  edit->Set(recorded.breaker,
+            {0, recorded.breaker.opened_at, FailuresWith(recorded.breaker, rule), 0, rule.reason, kSuspectSeconds});
+  edit->Set(recorded.blocked_until, std::max(recorded.blocked_until, now + StartOf(kSuspectSeconds)));
+}
+
+bool IsSuspect(const Meter &meter, TimeUs now) noexcept {
+  const RecordedMeter &recorded = meter.recorded;
+  return recorded.breaker.openings == 0 && recorded.breaker.seconds != 0 && recorded.blocked_until > now;
+}
+
+void CloseBreaker(MeterEdit *edit, TimeUs now) noexcept {
+  const Breaker &breaker = edit->meter().recorded.breaker;
+  bool is_fresh = breaker.openings == 0 && breaker.failures == 0 && breaker.opened_at == 0;
+  EndProbe(edit);
+  if (!is_fresh) edit->Set(breaker, {0, now, 0, 0, 0, 0});
+}
+
+}  // namespace keypool

@@ -1,0 +1,78 @@
+// clear_blocks.cpp - ending the cooldowns of keys and quotas, and closing their breakers.
+#include "pg/pool/clear_blocks.h"
+
+#include "pg/pool/call_meters.h"
+#include "pg/pool/key_access.h"
+#include "pg/server/clock.h"
+#include "pg/server/report.h"
+#include "pg/state/meter_log.h"
+#include "pg/state/wakeups.h"
+
+using keypool::KeyId;
+using keypool::TimeUs;
+
+// Ends the cooldowns of one meter. False if the place no longer holds it.
+static bool clear_meter(const MeterTables &tables, uint32 hash, CallMeters *meter) {
+  Wakeups ring = wakeups_open(hash, RowExclusiveLock);
+  MeterChange change;
+  Meters meters = {};
+  meter_change_begin(&change, tables, true);
+  bool there = call_meters_pin(tables, *meter, &meters) && meters_lock(&meters, BUFFER_LOCK_EXCLUSIVE);
+  if (there) {
+    TimeUs now = clock_now();
+    call_meters_at(meter, now);
+    meter_change_start(&change, meters);
+    bool eased = keypool::EndCooldown(&change.edits[0], *meter->rules[0], longest_block(*meter->provider), now);
+    if (eased) wakeups_post(ring, meter->place[0]->id);
+    meter_change_commit(&change, meters);
+    meters_unlock(&meters, false);
+  } else {
+    meter_change_abandon(&change);
+  }
+  wakeups_close(&ring);
+  return there;
+}
+
+void clear_blocks_of_key(const KeyId &id) {
+  for (int attempt = 0;; ++attempt) {
+    MeterTables tables;
+    KeyReference key = key_access_open(id, Right::kOperator, RowExclusiveLock, &tables);
+    uint32 hash = key.pool->hash;
+    CallMeters meter = call_meters_of_key(key.place, nullptr, key.pool->rules);
+    bool there = clear_meter(tables, hash, &meter);
+    meter_tables_close(tables);
+    if (there) return;
+    pool_cache_retry(hash, attempt);
+  }
+}
+
+[[noreturn]] static void report_unknown_quota(std::string_view name) {
+  ereport(ERROR, errcode(ERRCODE_KEYPOOL_NOT_FOUND),
+          errmsg("quota \"%s\" does not exist", pnstrdup(name.data(), name.size())));
+  pg_unreachable();
+}
+
+// One of the provider's quotas, or all of them. False if a place no longer holds its meter.
+static bool clear_quotas(const MeterTables &tables, Pool *pool, std::string_view name, bool all) {
+  ProviderRules *rules = pool->rules;
+  if (!all && quota_of_name(*rules, name) == nullptr) report_unknown_quota(name);
+  bool there = true;
+  for (int i = 0; i < rules->quota_count && there; ++i) {
+    if (!all && rules->quotas[i].name != name) continue;
+    CallMeters meter = call_meters_of_quota(&rules->quotas[i], rules);
+    there = clear_meter(tables, pool->hash, &meter);
+  }
+  return there;
+}
+
+void clear_blocks_of_quotas(std::string_view provider, std::string_view quota, bool all) {
+  for (int attempt = 0;; ++attempt) {
+    MeterTables tables;
+    Pool *pool = pool_cache_open_rules(provider, RowExclusiveLock, &tables);
+    uint32 hash = pool->hash;
+    bool there = clear_quotas(tables, pool, quota, all);
+    meter_tables_close(tables);
+    if (there) return;
+    pool_cache_retry(hash, attempt);
+  }
+}
