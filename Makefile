@@ -61,6 +61,7 @@ OBJS = \
 	src/core/secret/registers.o \
 	src/core/secret/secret_fingerprint.o \
 	src/core/status.o \
+	src/pg/catalog/error_rules.o \
 	src/pg/catalog/owner_query.o \
 	src/pg/catalog/privileges.o \
 	src/pg/catalog/provider_changes.o \
@@ -81,6 +82,7 @@ OBJS = \
 	src/pg/pool/pool_cache.o \
 	src/pg/pool/pool_load.o \
 	src/pg/pool/provider_rules.o \
+	src/pg/pool/report_call.o \
 	src/pg/pool/settle_call.o \
 	src/pg/secrets/known_master_keys.o \
 	src/pg/secrets/log_hiding.o \
@@ -99,6 +101,7 @@ OBJS = \
 	src/pg/server/report.o \
 	src/pg/server/settings.o \
 	src/pg/server/utf8.o \
+	src/pg/sql/answers.o \
 	src/pg/sql/attributes.o \
 	src/pg/sql/doctor.o \
 	src/pg/sql/explain.o \

@@ -194,7 +194,9 @@ CREATE TABLE keypool.providers (
 	rate_limit_scope text COLLATE pg_catalog."C" CONSTRAINT known_rate_limit_scope
 		CHECK (rate_limit_scope OPERATOR(pg_catalog.=) ANY (ARRAY['key', 'model', 'account'])),
 	call_timeout integer CONSTRAINT call_timeout_range
-		CHECK (call_timeout OPERATOR(pg_catalog.>=) 60 AND call_timeout OPERATOR(pg_catalog.<=) 14400)
+		CHECK (call_timeout OPERATOR(pg_catalog.>=) 60 AND call_timeout OPERATOR(pg_catalog.<=) 14400),
+	breaker_threshold integer CONSTRAINT breaker_threshold_range
+		CHECK (breaker_threshold OPERATOR(pg_catalog.>=) 0 AND breaker_threshold OPERATOR(pg_catalog.<=) 1000)
 ) USING heap;
 REVOKE ALL ON TABLE keypool.providers FROM PUBLIC;
 
@@ -207,6 +209,32 @@ COMMENT ON COLUMN keypool.providers.default_cooldown IS 'seconds that a 429 bloc
 COMMENT ON COLUMN keypool.providers.max_cooldown IS 'seconds that a 429 blocks at most; by default keypool.max_cooldown';
 COMMENT ON COLUMN keypool.providers.rate_limit_scope IS 'whom a 429 blocks that no quota is to blame for: key, the default, model or account';
 COMMENT ON COLUMN keypool.providers.call_timeout IS 'seconds after which a call that nobody settles is taken for ended; 1020 by default';
+COMMENT ON COLUMN keypool.providers.breaker_threshold IS 'failures of the provider in a row after which a key rests; 0: never; by default keypool.breaker_threshold';
+
+CREATE TABLE keypool.error_rules (
+	provider text COLLATE pg_catalog."C" NOT NULL DEFAULT '*' CONSTRAINT provider_length
+		CHECK (pg_catalog.octet_length(provider) OPERATOR(pg_catalog.>=) 1 AND pg_catalog.octet_length(provider) OPERATOR(pg_catalog.<=) 255),
+	http_status integer CONSTRAINT http_status_range
+		CHECK (http_status OPERATOR(pg_catalog.>=) 100 AND http_status OPERATOR(pg_catalog.<=) 999),
+	error_code text COLLATE pg_catalog."C" CONSTRAINT error_code_length
+		CHECK (pg_catalog.octet_length(error_code) OPERATOR(pg_catalog.>=) 1 AND pg_catalog.octet_length(error_code) OPERATOR(pg_catalog.<=) 63),
+	class text COLLATE pg_catalog."C" NOT NULL CONSTRAINT known_class
+		CHECK (class OPERATOR(pg_catalog.=) ANY (ARRAY['ok', 'rate', 'exhausted', 'billing', 'auth', 'forbidden', 'overloaded',
+			'server', 'client', 'unsent'])),
+	scope text COLLATE pg_catalog."C" CONSTRAINT known_scope
+		CHECK (scope OPERATOR(pg_catalog.=) ANY (ARRAY['quota', 'key', 'model', 'account']) OR scope OPERATOR(pg_catalog.~) '^quota:.'),
+	CONSTRAINT error_rules_key UNIQUE NULLS NOT DISTINCT (provider, http_status, error_code),
+	CONSTRAINT says_when CHECK (http_status IS NOT NULL OR error_code IS NOT NULL)
+) USING heap;
+ALTER TABLE keypool.error_rules REPLICA IDENTITY FULL;
+REVOKE ALL ON TABLE keypool.error_rules FROM PUBLIC;
+
+COMMENT ON TABLE keypool.error_rules IS 'of what class answers are where the built-in rules do not do';
+COMMENT ON COLUMN keypool.error_rules.provider IS 'a pattern of providers, such as openai* or *';
+COMMENT ON COLUMN keypool.error_rules.http_status IS 'the status of the answer; NULL: any, or none';
+COMMENT ON COLUMN keypool.error_rules.error_code IS 'a pattern of one of its error codes, such as *_quota; NULL: any, or none';
+COMMENT ON COLUMN keypool.error_rules.class IS 'ok, rate, exhausted, billing, auth, forbidden, overloaded, server, client or unsent';
+COMMENT ON COLUMN keypool.error_rules.scope IS 'what a rate or exhausted blocks, as the scope of keypool_mark_429(); NULL: the usual';
 
 CREATE TABLE keypool.key_meters (
 	key_id uuid CONSTRAINT key_meters_pkey PRIMARY KEY,
@@ -277,6 +305,7 @@ COMMENT ON COLUMN keypool.grants.provider_id IS 'the provider; NULL: all of them
 SELECT pg_catalog.pg_extension_config_dump('keypool.provider_keys', '');
 SELECT pg_catalog.pg_extension_config_dump('keypool.quotas', '');
 SELECT pg_catalog.pg_extension_config_dump('keypool.providers', '');
+SELECT pg_catalog.pg_extension_config_dump('keypool.error_rules', '');
 SELECT pg_catalog.pg_extension_config_dump('keypool.key_meters', '');
 SELECT pg_catalog.pg_extension_config_dump('keypool.quota_meters', '');
 SELECT pg_catalog.pg_extension_config_dump('keypool.master_keys', '');
@@ -344,6 +373,11 @@ CREATE FUNCTION keypool.before_grant_change() RETURNS trigger
 COMMENT ON FUNCTION keypool.before_grant_change() IS 'lets nobody but the owner grant';
 REVOKE ALL ON FUNCTION keypool.before_grant_change() FROM PUBLIC;
 
+CREATE FUNCTION keypool.after_error_rule_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_error_rule_change';
+COMMENT ON FUNCTION keypool.after_error_rule_change() IS 'tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.after_error_rule_change() FROM PUBLIC;
+
 CREATE FUNCTION keypool.before_master_key_insert() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_master_key_insert';
 COMMENT ON FUNCTION keypool.before_master_key_insert() IS 'keeps what is known of an id when a restore or replication brings it again';
@@ -391,6 +425,10 @@ CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.gr
 	FOR EACH ROW EXECUTE FUNCTION keypool.after_grant_change();
 CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
+CREATE TRIGGER after_error_rule_change AFTER INSERT OR UPDATE OR DELETE ON keypool.error_rules
+	FOR EACH ROW EXECUTE FUNCTION keypool.after_error_rule_change();
+CREATE TRIGGER after_error_rule_truncate AFTER TRUNCATE ON keypool.error_rules
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_error_rule_change();
 CREATE TRIGGER before_master_key_insert BEFORE INSERT ON keypool.master_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_master_key_insert();
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
@@ -413,6 +451,8 @@ ALTER TABLE keypool.quota_meters ENABLE ALWAYS TRIGGER after_meter_statement;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
+ALTER TABLE keypool.error_rules ENABLE ALWAYS TRIGGER after_error_rule_change;
+ALTER TABLE keypool.error_rules ENABLE ALWAYS TRIGGER after_error_rule_truncate;
 ALTER TABLE keypool.master_keys ENABLE ALWAYS TRIGGER before_master_key_insert;
 COMMENT ON TRIGGER before_key_change ON keypool.provider_keys IS 'makes the id, checks what is given, seals the secret, and tells every session that a change begins';
 COMMENT ON TRIGGER after_key_change ON keypool.provider_keys IS 'makes or removes the meter, and tells every session of the change';
@@ -435,6 +475,8 @@ COMMENT ON TRIGGER insert_key_state ON keypool.key_state IS 'takes in a row of a
 COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';
 COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
 COMMENT ON TRIGGER after_grant_truncate ON keypool.grants IS 'tells every session of the change';
+COMMENT ON TRIGGER after_error_rule_change ON keypool.error_rules IS 'tells every session of the change';
+COMMENT ON TRIGGER after_error_rule_truncate ON keypool.error_rules IS 'tells every session of the change';
 COMMENT ON TRIGGER before_master_key_insert ON keypool.master_keys IS 'keeps what is known of an id when a restore or replication brings it again';
 
 --
@@ -523,6 +565,22 @@ CREATE FUNCTION @extschema@.keypool_mark_429(
 COMMENT ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, text, text, text) IS 'the provider answered 429: blocks what was limited, and returns until when';
 REVOKE ALL ON FUNCTION @extschema@.keypool_mark_429(uuid, double precision, text, text, text) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.keypool_report(
+	key uuid, lease text, http_status bigint, headers text DEFAULT NULL, error_code text DEFAULT NULL,
+	body text DEFAULT NULL, tokens bigint DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL, cost bigint DEFAULT NULL, headers_age_ms bigint DEFAULT NULL,
+	OUT class text, OUT action text, OUT retry_after_ms integer, OUT settled boolean)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_report';
+COMMENT ON FUNCTION @extschema@.keypool_report(uuid, text, bigint, text, text, text, bigint, bigint, bigint, bigint, bigint) IS 'settles a call by what the provider answered: blocks what was limited, rests what fails, and says what to do next';
+REVOKE ALL ON FUNCTION @extschema@.keypool_report(uuid, text, bigint, text, text, text, bigint, bigint, bigint, bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_explain_answer(
+	provider text, http_status bigint, headers text DEFAULT NULL, error_code text DEFAULT NULL,
+	body text DEFAULT NULL, OUT class text, OUT action text, OUT rule text, OUT effect text, OUT retry_after_ms integer)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_explain_answer';
+COMMENT ON FUNCTION @extschema@.keypool_explain_answer(text, bigint, text, text, text) IS 'what keypool_report would make of an answer, and why; changes nothing';
+REVOKE ALL ON FUNCTION @extschema@.keypool_explain_answer(text, bigint, text, text, text) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.keypool_clear_cooldown(key uuid) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_clear_cooldown';
 COMMENT ON FUNCTION @extschema@.keypool_clear_cooldown(uuid) IS 'ends the cooldowns of a key';
@@ -574,6 +632,12 @@ CREATE FUNCTION @extschema@.keypool_set_provider(provider text, settings jsonb) 
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_set_provider';
 COMMENT ON FUNCTION @extschema@.keypool_set_provider(text, jsonb) IS 'changes the defaults of a provider; null: that of keypool';
 REVOKE ALL ON FUNCTION @extschema@.keypool_set_provider(text, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_set_error_rule(
+	provider text, http_status bigint, error_code text, class text, scope text DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_set_error_rule';
+COMMENT ON FUNCTION @extschema@.keypool_set_error_rule(text, bigint, text, text, text) IS 'says of what class an answer is; class NULL: takes the rule back';
+REVOKE ALL ON FUNCTION @extschema@.keypool_set_error_rule(text, bigint, text, text, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_toggle_key(key uuid, active boolean, for_seconds integer DEFAULT NULL) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_toggle_key';

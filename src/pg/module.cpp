@@ -1,6 +1,7 @@
 // module.cpp - what happens when the library is loaded.
 #include "pg/server/postgres_api.h"
 
+#include "pg/catalog/error_rules.h"
 #include "pg/catalog/privileges.h"
 #include "pg/catalog/provider_changes.h"
 #include "pg/catalog/relations.h"
@@ -21,6 +22,7 @@ void _PG_init(void) {
   provider_changes_init();
   pool_cache_init();
   privileges_init();
+  error_rules_init();
   secrets_init();
   statement_hiding_init();
   log_hiding_init();

@@ -23,7 +23,8 @@ static bool holds_cached_rows(Oid relation) {
 static void on_relation_change(Datum, Oid relation) {
   bool all = !OidIsValid(cache.known.provider_keys) || !OidIsValid(relation);
   bool rows = holds_cached_rows(relation);
-  bool others = relation == cache.known.grants || relation == cache.known.master_keys;
+  bool others =
+      relation == cache.known.grants || relation == cache.known.error_rules || relation == cache.known.master_keys;
   if (!all && !rows && !others) return;
   cache.known = {};
   if (all || rows) ++cache.version;
@@ -64,6 +65,7 @@ static KeypoolRelations look_up(void) {
   found.quota_meters_by_quota = find("quota_meters_pkey", schema);
   found.wakeups = find("wakeups", schema);
   found.grants = find("grants", schema);
+  found.error_rules = find("error_rules", schema);
   found.master_keys = find("master_keys", schema);
   found.master_keys_by_id = find("master_keys_pkey", schema);
   found.provider_keys = find("provider_keys", schema);
@@ -152,9 +154,16 @@ void read_quotas_row(HeapTuple row, TupleDesc columns, Datum (&values)[kQuotasCo
 
 void read_providers_row(HeapTuple row, TupleDesc columns, Datum (&values)[kProvidersColumns],
                         bool (&nulls)[kProvidersColumns]) {
-  static const Oid kTypes[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID, INT4OID, TEXTOID, INT4OID};
+  static const Oid kTypes[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID, INT4OID, TEXTOID, INT4OID, INT4OID};
   static_assert(lengthof(kTypes) == kProvidersColumns);
   read_row(row, columns, "providers", kTypes, kProvidersColumns, values, nulls);
+}
+
+void read_error_rules_row(HeapTuple row, TupleDesc columns, Datum (&values)[kErrorRulesColumns],
+                          bool (&nulls)[kErrorRulesColumns]) {
+  static const Oid kTypes[] = {TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID};
+  static_assert(lengthof(kTypes) == kErrorRulesColumns);
+  read_row(row, columns, "error_rules", kTypes, kErrorRulesColumns, values, nulls);
 }
 
 void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]) {

@@ -76,7 +76,18 @@ enum ProvidersColumn : AttrNumber {
   kProvidersMaxCooldown,
   kProvidersRateLimitScope,
   kProvidersCallTimeout,
-  kProvidersColumns = kProvidersCallTimeout,
+  kProvidersBreakerThreshold,
+  kProvidersColumns = kProvidersBreakerThreshold,
+};
+
+// Columns of keypool.error_rules, in order.
+enum ErrorRulesColumn : AttrNumber {
+  kErrorRulesProvider = 1,
+  kErrorRulesStatus,
+  kErrorRulesCode,
+  kErrorRulesClass,
+  kErrorRulesScope,
+  kErrorRulesColumns = kErrorRulesScope,
 };
 
 // Columns of keypool.key_meters and keypool.quota_meters.
@@ -97,6 +108,8 @@ void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kK
 void read_quotas_row(HeapTuple row, TupleDesc columns, Datum (&values)[kQuotasColumns], bool (&nulls)[kQuotasColumns]);
 void read_providers_row(HeapTuple row, TupleDesc columns, Datum (&values)[kProvidersColumns],
                         bool (&nulls)[kProvidersColumns]);
+void read_error_rules_row(HeapTuple row, TupleDesc columns, Datum (&values)[kErrorRulesColumns],
+                          bool (&nulls)[kErrorRulesColumns]);
 void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsColumns], bool (&nulls)[kGrantsColumns]);
 
 // Raises likewise for a table of meters.
@@ -120,6 +133,7 @@ struct KeypoolRelations {
   Oid quota_meters_by_quota;  // its primary key
   Oid wakeups;
   Oid grants;
+  Oid error_rules;
   Oid master_keys;
   Oid master_keys_by_id;  // its primary key
 };
@@ -142,8 +156,9 @@ Oid relations_owner(void);
 // what other sessions have committed up to now.
 uint64 relations_version(void);
 
-// A number that changes whenever a grant was added, changed or removed in a transaction that committed, or in this
-// transaction, and when relations_version does or the table keypool.master_keys is altered. Takes in likewise.
+// A number that changes whenever a grant or an error rule was added, changed or removed in a transaction that
+// committed, or in this transaction, and when relations_version does or the table keypool.master_keys is altered. Takes
+// in likewise.
 uint64 grants_version(void);
 
 // What is committed by now, and what this transaction has done, its running command included. To be unregistered.

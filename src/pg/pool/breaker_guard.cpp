@@ -1,6 +1,7 @@
 // breaker_guard.cpp - keeps failures whose cause may be elsewhere from taking out all keys of a provider.
 #include "pg/pool/breaker_guard.h"
 
+#include "pg/catalog/provider_changes.h"
 #include "pg/catalog/relations.h"
 #include "pg/pool/model_orders.h"
 #include "pg/server/clock.h"

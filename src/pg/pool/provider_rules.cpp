@@ -131,6 +131,7 @@ static void read_provider(const RuleRow &row, ProviderRules *rules) {
   rules->default_cooldown = row.integer(kProvidersDefaultCooldown, 0);
   rules->max_cooldown = row.integer(kProvidersMaxCooldown, 0);
   rules->rate_limit_scope = scope_of_setting(row.text_of(kProvidersRateLimitScope));
+  rules->breaker_threshold = row.integer(kProvidersBreakerThreshold, -1);
   rules->key_rules.call_timeout =
       static_cast<uint32_t>(row.integer(kProvidersCallTimeout, static_cast<int>(keypool::kDefaultCallTimeout)));
 }
@@ -153,6 +154,7 @@ ProviderRules *load_provider_rules(std::string_view provider, Snapshot snapshot)
   auto *rules = static_cast<ProviderRules *>(palloc0(sizeof(ProviderRules)));
   rules->takes_turns = true;
   rules->rate_limit_scope = Scope::kKey;
+  rules->breaker_threshold = -1;
   rules->key_rules = {{}, keypool::kSecondSlots, keypool::kDefaultCallTimeout, {}};
   rules->key_clock.zone = period_clock_zone(nullptr);
   load_provider(provider, snapshot, rules);

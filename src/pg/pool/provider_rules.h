@@ -42,6 +42,7 @@ struct ProviderRules {
   int default_cooldown;  // seconds, of a 429 that tells no time; 0: keypool.default_cooldown
   int max_cooldown;      // seconds; 0: keypool.max_cooldown
   Scope rate_limit_scope;
+  int breaker_threshold;  // -1: keypool.breaker_threshold
   keypool::MeterRules key_rules;  // of the meters of all keys; `ends` by key_rules_at
   PeriodClock key_clock;
   bool tells_models_apart;  // some quota is for some models only

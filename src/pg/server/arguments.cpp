@@ -74,3 +74,14 @@ KeyIds argument_keys(FunctionCallInfo fcinfo, int number, const char *name) {
     ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not contain nulls", name));
   return {reinterpret_cast<const KeyId *>(ARR_DATA_PTR(array)), ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))};
 }
+
+std::string_view argument_scope(FunctionCallInfo fcinfo, int number) {
+  if (!argument_given(fcinfo, number)) return {};
+  static constexpr std::string_view kOfQuota = "quota:";
+  std::string_view scope = argument_text(fcinfo, number);
+  bool names_quota = scope.size() > kOfQuota.size() && scope.substr(0, kOfQuota.size()) == kOfQuota;
+  if (!names_quota && scope != "quota" && scope != "key" && scope != "model" && scope != "account")
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("scope must be quota, key, model, account, or quota: and the name of a quota"));
+  return scope;
+}

@@ -32,6 +32,9 @@ std::string_view argument_text(FunctionCallInfo fcinfo, int number);
 // An optional model, checked; empty if none is named. Empty text is refused.
 std::string_view argument_model(FunctionCallInfo fcinfo, int number);
 
+// What a limit is to block, checked: quota, key, model, account or quota:NAME; empty if it is not given.
+std::string_view argument_scope(FunctionCallInfo fcinfo, int number);
+
 // An optional amount from 0 to `max`; 0 if it is not given.
 int64 argument_amount(FunctionCallInfo fcinfo, int number, const char *name, int64 max);
 

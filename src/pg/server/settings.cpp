@@ -5,6 +5,7 @@
 
 #include "pg/server/clock.h"
 
+int keypool_breaker_threshold = 5;
 int keypool_cache_size = 16384;
 int keypool_default_cooldown = 60;
 int keypool_max_cooldown = 86400;
@@ -75,6 +76,9 @@ void settings_init(void) {
                           &keypool_default_cooldown, 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.max_cooldown", "Longest cooldown that a 429 can start.", nullptr,
                           &keypool_max_cooldown, 86400, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("keypool.breaker_threshold", "Failures of the provider in a row after which a key rests.",
+                          "0: it never does for that reason.", &keypool_breaker_threshold, 5, 0, 1000, PGC_SUSET, 0,
+                          nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("keypool.log_reservations", "Whether selections write what they reserve to the WAL.",
                            "Then a standby that takes over knows which calls were under way. Nothing waits for it.",
                            &keypool_log_reservations, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);

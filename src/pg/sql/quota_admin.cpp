@@ -47,6 +47,7 @@ static constexpr SettingColumn kProviderSettings[] = {
     {"max_cooldown", SettingKind::kNumber, 1, PG_INT32_MAX, nullptr},
     {"rate_limit_scope", SettingKind::kText, 0, 0, "key, model, account"},
     {"call_timeout", SettingKind::kNumber, keypool::kMinCallTimeout, keypool::kMaxCallTimeout, nullptr},
+    {"breaker_threshold", SettingKind::kNumber, 0, 1000, nullptr},
 };
 
 #define THIS_QUOTA " WHERE provider_id OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"

@@ -45,18 +45,6 @@ static bool settle(const Settlement &call) {
   return settled.kind == Settled::kCounted;
 }
 
-// Optional; empty if it is not given.
-static std::string_view argument_scope(FunctionCallInfo fcinfo, int number) {
-  if (!argument_given(fcinfo, number)) return {};
-  static constexpr std::string_view kOfQuota = "quota:";
-  std::string_view scope = argument_text(fcinfo, number);
-  bool names_quota = scope.size() > kOfQuota.size() && scope.substr(0, kOfQuota.size()) == kOfQuota;
-  if (!names_quota && scope != "quota" && scope != "key" && scope != "model" && scope != "account")
-    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("scope must be quota, key, model, account, or quota: and the name of a quota"));
-  return scope;
-}
-
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_record);

@@ -89,6 +89,8 @@ TEST(Redaction, KnowsWhatSecretsAreGivenTo) {
   EXPECT_TRUE(NamesSecret("SELECT keypool_add_key('p')"));
   EXPECT_TRUE(NamesSecret("SELECT keypool_set_secret($1, $2)"));
   EXPECT_TRUE(NamesSecret("SELECT keypool_update_key($1, $2)"));
+  EXPECT_TRUE(NamesSecret("SELECT * FROM keypool_report($1, $2, 401)"));
+  EXPECT_TRUE(NamesSecret("SELECT * FROM keypool_explain_answer('p', 401)"));
   EXPECT_TRUE(NamesSecret("insert into KEYPOOL.Provider_Keys"));
   EXPECT_TRUE(NamesSecret("_provider_keys_"));
   EXPECT_FALSE(NamesSecret("SELECT keypool_select($1), provider_key"));

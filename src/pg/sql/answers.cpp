@@ -1,0 +1,217 @@
+// answers.cpp - keypool_report, keypool_explain_answer and keypool_set_error_rule: what providers answer.
+#include "pg/server/postgres_api.h"
+
+#include "core/quota/model_pattern.h"
+#include "pg/catalog/owner_query.h"
+#include "pg/catalog/relations.h"
+#include "pg/pool/report_call.h"
+#include "pg/server/arguments.h"
+#include "pg/server/clock.h"
+#include "pg/server/report.h"
+#include "pg/sql/selection_row.h"
+#include "pg/sql/trigger_rows.h"
+
+using keypool::AnswerClass;
+using keypool::AnswerEffect;
+using keypool::TimeUs;
+
+static constexpr int64 kMaxAge = INT64CONST(7) * 3600 * 1000;  // milliseconds: as long as a lease lives
+
+// Any status will do: what is none is no answer.
+static int32 argument_status(FunctionCallInfo fcinfo, int number) {
+  int64 status = argument_given(fcinfo, number) ? PG_GETARG_INT64(number) : 0;
+  return status >= 100 && status <= 999 ? static_cast<int32>(status) : 0;
+}
+
+static GivenAmount given_amount(FunctionCallInfo fcinfo, int number) {
+  if (!argument_given(fcinfo, number)) return {};
+  return {true, PG_GETARG_INT64(number)};
+}
+
+static TimeUs argument_written(FunctionCallInfo fcinfo, int number) {
+  int64 age = argument_given(fcinfo, number) ? PG_GETARG_INT64(number) : 0;
+  return clock_now() - Min(Max(age, 0), kMaxAge) * 1000;
+}
+
+static Datum retry_after(TimeUs retry_at, bool *is_null) {
+  TimeUs now = clock_now();
+  *is_null = retry_at <= now;
+  return Int32GetDatum(*is_null ? 0 : static_cast<int32>(milliseconds_until(retry_at, now)));
+}
+
+static TupleDesc result_columns(FunctionCallInfo fcinfo) {
+  TupleDesc columns;
+  if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
+    elog(ERROR, "return type must be a row type");
+  return BlessTupleDesc(columns);
+}
+
+//
+// What a rule says, and does
+//
+
+static char *describe_own_rule(const OwnErrorRules &own, int rule) {
+  const keypool::ErrorRule &its = own.rules[rule];
+  StringInfoData text;
+  initStringInfo(&text);
+  appendStringInfo(&text, "error_rules: provider %s", pnstrdup(own.providers[rule].data(), own.providers[rule].size()));
+  if (its.status != 0) appendStringInfo(&text, ", http_status %d", its.status);
+  if (!its.code.empty()) appendStringInfo(&text, ", error_code %s", pnstrdup(its.code.data(), its.code.size()));
+  return text.data;
+}
+
+static char *describe_rule(const OwnErrorRules &own, const keypool::Classified &classified) {
+  if (classified.rule < 0) return pstrdup("built in: the status");
+  if (classified.rule < own.count) return describe_own_rule(own, classified.rule);
+  const keypool::ErrorRule &rule = keypool::BuiltInRule(classified.rule - own.count);
+  if (rule.code.empty()) return psprintf("built in: status %d", rule.status);
+  return psprintf("built in: code %.*s", static_cast<int>(rule.code.size()), rule.code.data());
+}
+
+static char *describe_failure(const AnswerEffect &effect) {
+  const char *who =
+      effect.blames == AnswerEffect::kAccount ? "the quotas of the key's account, else the key," : "the key";
+  if (effect.threshold == 0) return pstrdup("settles the call; nobody is blamed");
+  if (effect.threshold == 1) return psprintf("settles the call; %s rests for %u s, doubling", who, effect.seconds);
+  return psprintf("settles the call; after %d in a row %s rests for %u s, doubling", effect.threshold, who,
+                  effect.seconds);
+}
+
+static char *describe_effect(const Understood &understood, const AnswerEffect &effect) {
+  AnswerClass answer_class = understood.classified.answer_class;
+  if (answer_class == AnswerClass::kOk) return pstrdup("settles the call, and closes breakers");
+  if (answer_class == AnswerClass::kUnsent) return pstrdup("gives the reservation back");
+  if (effect.blocks) {
+    std::string_view scope = understood.scope.empty() ? std::string_view("quota") : understood.scope;
+    return psprintf("settles the call, and blocks by the scope %.*s", static_cast<int>(scope.size()), scope.data());
+  }
+  if (effect.blames == AnswerEffect::kNobody) return pstrdup("settles the call; nobody is blamed");
+  return describe_failure(effect);
+}
+
+static Report read_answer(FunctionCallInfo fcinfo, int status, int headers, int code, int body) {
+  Report report = {};
+  report.status = argument_status(fcinfo, status);
+  report.headers = argument_text(fcinfo, headers);
+  report.error_code = argument_text(fcinfo, code);
+  report.body = argument_text(fcinfo, body);
+  return report;
+}
+
+static int threshold_of(std::string_view provider) {
+  MeterTables tables;
+  Pool *pool = pool_cache_open_rules(provider, AccessShareLock, &tables);
+  int threshold = pool->rules->breaker_threshold;
+  meter_tables_close(tables);
+  return threshold;
+}
+
+//
+// Rules
+//
+
+static const char *const kRemoveRule =
+    "DELETE FROM keypool.error_rules WHERE provider OPERATOR(pg_catalog.=) $1"
+    " AND NOT http_status IS DISTINCT FROM $2 AND NOT error_code IS DISTINCT FROM $3";
+static const char *const kSetRule =
+    "INSERT INTO keypool.error_rules (provider, http_status, error_code, class, scope) VALUES ($1, $2, $3, $4, $5)"
+    " ON CONFLICT ON CONSTRAINT error_rules_key DO UPDATE SET (class, scope) = ROW($4, $5)";
+
+[[noreturn]] static void refuse(const char *message) {
+  ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message));
+  pg_unreachable();
+}
+
+static void check_pattern(FunctionCallInfo fcinfo, int number, const char *message, size_t most) {
+  if (!argument_given(fcinfo, number)) return;
+  std::string_view pattern = argument_text(fcinfo, number);
+  if (!keypool::CheckPattern(pattern).ok() || pattern.size() > most) refuse(message);
+}
+
+static void check_rule(FunctionCallInfo fcinfo) {
+  AnswerClass ignored;
+  argument_scope(fcinfo, 4);
+  check_pattern(fcinfo, 0, "provider must be a pattern of 1 to 255 bytes without control characters", 255);
+  check_pattern(fcinfo, 2, "error_code must be a pattern of 1 to 63 bytes without control characters", 63);
+  if (argument_given(fcinfo, 1) && (PG_GETARG_INT64(1) < 100 || PG_GETARG_INT64(1) > 999))
+    refuse("http_status must be between 100 and 999");
+  if (!argument_given(fcinfo, 1) && !argument_given(fcinfo, 2)) refuse("http_status or error_code must be given");
+  if (argument_given(fcinfo, 3) && !keypool::ReadAnswerClass(argument_text(fcinfo, 3), &ignored))
+    refuse("class must be ok, rate, exhausted, billing, auth, forbidden, overloaded, server, client or unsent");
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(keypool_report);
+Datum keypool_report(PG_FUNCTION_ARGS) {
+  Report report = read_answer(fcinfo, 2, 3, 4, 5);
+  report.key = argument_key(fcinfo, 0);
+  report.has_lease = argument_given(fcinfo, 1);
+  report.lease = argument_text(fcinfo, 1);
+  report.tokens = given_amount(fcinfo, 6);
+  report.output = given_amount(fcinfo, 7);
+  report.cached = given_amount(fcinfo, 8);
+  report.cost = given_amount(fcinfo, 9);
+  report.written = argument_written(fcinfo, 10);
+  report_if_read_only("keypool_report");
+  Reported reported = report_call(report);
+  Datum values[4];
+  bool nulls[4] = {};
+  values[0] = CStringGetTextDatum(keypool::AnswerClassName(reported.answer_class));
+  values[1] = CStringGetTextDatum(keypool::NextStepName(keypool::NextStepOf(reported.answer_class)));
+  values[2] = retry_after(reported.retry_at, &nulls[2]);
+  values[3] = BoolGetDatum(reported.settled.kind == Settled::kCounted);
+  PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_columns(fcinfo), values, nulls)));
+}
+
+PG_FUNCTION_INFO_V1(keypool_explain_answer);
+Datum keypool_explain_answer(PG_FUNCTION_ARGS) {
+  std::string_view provider = argument_provider(fcinfo, 0);
+  Report report = read_answer(fcinfo, 1, 2, 3, 4);
+  report.written = clock_now();
+  privileges_require(Right::kPeek, provider);
+  OwnErrorRules own = error_rules_for(provider);
+  Understood understood = understand(report, own);
+  AnswerClass answer_class = understood.classified.answer_class;
+  keypool::NextStep step = keypool::NextStepOf(answer_class);
+  Datum values[5];
+  bool nulls[5] = {};
+  values[0] = CStringGetTextDatum(keypool::AnswerClassName(answer_class));
+  values[1] = CStringGetTextDatum(keypool::NextStepName(step));
+  values[2] = CStringGetTextDatum(describe_rule(own, understood.classified));
+  values[3] = CStringGetTextDatum(describe_effect(understood, effect_of(answer_class, threshold_of(provider))));
+  bool tells = step == keypool::NextStep::kOtherKey || step == keypool::NextStep::kLater;
+  values[4] = retry_after(tells ? understood.answer.retry_at : 0, &nulls[4]);
+  PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_columns(fcinfo), values, nulls)));
+}
+
+PG_FUNCTION_INFO_V1(keypool_set_error_rule);
+Datum keypool_set_error_rule(PG_FUNCTION_ARGS) {
+  argument_require(fcinfo, 0, "provider");
+  check_rule(fcinfo);
+  report_if_read_only("keypool_set_error_rule");
+  privileges_require_everywhere(Right::kOperator);
+  QueryArguments arguments;
+  auto add = [&](Oid type, int number, Datum value) { arguments.Add(type, value, !argument_given(fcinfo, number)); };
+  add(TEXTOID, 0, PG_GETARG_DATUM(0));
+  add(INT4OID, 1, argument_given(fcinfo, 1) ? Int32GetDatum(static_cast<int32>(PG_GETARG_INT64(1))) : Datum{0});
+  add(TEXTOID, 2, PG_GETARG_DATUM(2));
+  if (!argument_given(fcinfo, 3)) {
+    owner_execute(kRemoveRule, arguments);
+    PG_RETURN_VOID();
+  }
+  add(TEXTOID, 3, PG_GETARG_DATUM(3));
+  add(TEXTOID, 4, PG_GETARG_DATUM(4));
+  owner_execute(kSetRule, arguments);
+  PG_RETURN_VOID();
+}
+
+// AFTER INSERT OR UPDATE OR DELETE ON keypool.error_rules FOR EACH ROW, AFTER TRUNCATE FOR EACH STATEMENT
+PG_FUNCTION_INFO_V1(keypool_after_error_rule_change);
+Datum keypool_after_error_rule_change(PG_FUNCTION_ARGS) {
+  CacheInvalidateRelcache(
+      trigger_data(fcinfo, "keypool.after_error_rule_change", {relations().error_rules}, 0)->tg_relation);
+  return PointerGetDatum(nullptr);
+}
+
+}  // extern "C"
