@@ -26,6 +26,7 @@ $node->safe_psql('postgres', q{
     SELECT keypool_set_quota('quotas', 'large', '{"models": ["large*"], "account": "org/1", "max_tpd": 5000, "day": "rolling", "counts": "prompt"}');
     SELECT keypool_set_quota('quotas', 'flight', '{"max_in_flight": 5, "max_tph": 90000, "time_zone": "Asia/Kathmandu"}');
     SELECT keypool_set_provider('quotas', '{"call_timeout": 600, "default_tokens": 100}');
+    SELECT keypool_set_error_rule('quotas', 529, NULL, 'rate', 'key');
     SELECT keypool_add_key('cooling', 'cooling', 'sk-marker-cooling') AS cooling \gset
     SELECT keypool_add_key('off', 'off', 'sk-marker-off') AS off \gset
     SELECT keypool_add_key('off', 'resting', 'sk-marker-resting') AS resting \gset
@@ -61,7 +62,7 @@ my $everything = q{
     SELECT to_jsonb(q) FROM keypool_list_quotas() q ORDER BY id;
     SELECT quota_id, meter FROM keypool.quota_meters ORDER BY quota_id;
     SELECT to_jsonb(q) FROM keypool.quotas q ORDER BY id;
-    TABLE keypool.providers;};
+    TABLE keypool.providers; TABLE keypool.error_rules;};
 
 # What a database hands out next: the secrets, in their order.
 my $next = q{

@@ -104,13 +104,13 @@ chmod 0600, keyring_of($node);
 is(said('keyring') . said('secrets open'), 'okok', 'mended, all is well again');
 
 # The tables: triggers as a restore with --disable-triggers leaves them, and rights that were given past keypool.
-for my $trigger ([ 'provider_keys', 'after_key_change' ], [ 'quotas', 'after_quota_change' ], [ 'quota_meters', 'before_meter_insert' ]) {
+for my $trigger ([ 'provider_keys', 'after_key_change' ], [ 'quotas', 'after_quota_change' ], [ 'quota_meters', 'before_meter_insert' ], [ 'error_rules', 'after_error_rule_change' ]) {
     my ($table, $name) = @$trigger;
     $node->safe_psql('postgres', "ALTER TABLE keypool.$table ENABLE TRIGGER $name");
     like(said('triggers'), qr/ENABLE ALWAYS TRIGGER$/, "a trigger of $table that replication would skip is told");
     $node->safe_psql('postgres', "ALTER TABLE keypool.$table ENABLE ALWAYS TRIGGER $name");
 }
-for my $table (qw(provider_keys quotas providers key_meters quota_meters key_state)) {
+for my $table (qw(provider_keys quotas providers error_rules key_meters quota_meters key_state)) {
     $node->safe_psql('postgres', "GRANT SELECT ON keypool.$table TO pg_monitor");
     like(said('tables closed'), qr/revoke them, and use keypool_grant/, "a right on $table is told");
     $node->safe_psql('postgres', "REVOKE SELECT ON keypool.$table FROM pg_monitor");

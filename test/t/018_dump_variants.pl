@@ -21,7 +21,7 @@ $node->safe_psql('postgres', q{
     SELECT keypool_grant('gateway', 'app', 'pool'); SELECT keypool_grant('watcher', 'monitor'); SELECT keypool_grant('ops', 'operator');
     SELECT count(keypool_add_key('pool', 'key ' || i, 'sk-marker-' || i, max_rpm => 3)) FROM generate_series(1, 5) i;
     SELECT keypool_set_quota('pool', 'all', '{"max_rpm": 100, "models": ["*"], "max_tpd": 1000000}'), keypool_set_quota('pool', 'flight', '{"max_in_flight": 50}');
-    SELECT keypool_set_provider('pool', '{"default_tokens": 2}');
+    SELECT keypool_set_provider('pool', '{"default_tokens": 2}'), keypool_set_error_rule('pool*', NULL, 'odd_*', 'client');
     SELECT keypool_record(key_id, 10, lease) FROM generate_series(1, 6) i, keypool_select('pool', i * 0, 'm');
     SELECT count(*) FROM generate_series(1, 2) i, keypool_select('pool', i * 0);
 });
@@ -32,6 +32,7 @@ my $everything = q{
     SELECT * FROM keypool.quotas ORDER BY id;
     SELECT quota_id, meter FROM keypool.quota_meters ORDER BY quota_id;
     SELECT * FROM keypool.providers;
+    SELECT * FROM keypool.error_rules;
     SELECT * FROM keypool.grants ORDER BY role::text, rights;};
 my $before = $node->safe_psql('postgres', $everything);
 
@@ -92,7 +93,7 @@ $open->close;
 #
 # Roles. A dump reads keypool's tables themselves, which no right of keypool's opens.
 #
-for my $role ([ 'nobody', 'schema keypool' ], [ 'gateway', 'schema keypool' ], [ 'watcher', 'table grants' ], [ 'ops', 'table grants' ]) {
+for my $role ([ 'nobody', 'schema keypool' ], [ 'gateway', 'schema keypool' ], [ 'watcher', 'table error_rules' ], [ 'ops', 'table error_rules' ]) {
     my ($name, $what) = @$role;
     my @dump = ('pg_dump', @to, '-U', $name, '-f', "$folder/$name.sql", 'postgres');
     command_fails_like(\@dump, qr/ERROR:  permission denied for $what\n.*COPY/s, "a dump by $name fails, and says at what");

@@ -285,7 +285,7 @@ static void check_tables(ReturnSetInfo *result) {
   bool always = true;
   bool closed = true;
   for (Oid table : {tables.provider_keys, tables.quotas, tables.providers, tables.key_meters, tables.quota_meters,
-                    tables.grants, tables.master_keys}) {
+                    tables.grants, tables.error_rules, tables.master_keys}) {
     always = always && fire_always(table);
     closed = closed && is_closed(table);
   }
