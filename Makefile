@@ -29,6 +29,7 @@ OBJS = \
 	src/core/provider/moments.o \
 	src/core/quota/account.o \
 	src/core/quota/admission.o \
+	src/core/quota/affinity.o \
 	src/core/quota/amounts.o \
 	src/core/quota/breaker.o \
 	src/core/quota/call.o \
@@ -68,6 +69,7 @@ OBJS = \
 	src/pg/catalog/relations.o \
 	src/pg/catalog/source_table.o \
 	src/pg/module.o \
+	src/pg/pool/affinity_keys.o \
 	src/pg/pool/ask_key.o \
 	src/pg/pool/blame.o \
 	src/pg/pool/breaker_guard.o \
@@ -81,6 +83,7 @@ OBJS = \
 	src/pg/pool/model_orders.o \
 	src/pg/pool/pool_cache.o \
 	src/pg/pool/pool_load.o \
+	src/pg/pool/preferred_keys.o \
 	src/pg/pool/provider_rules.o \
 	src/pg/pool/report_call.o \
 	src/pg/pool/settle_call.o \

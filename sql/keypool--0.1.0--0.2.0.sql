@@ -462,55 +462,60 @@ COMMENT ON TRIGGER after_key_truncate ON keypool.provider_keys IS 'removes the m
 
 CREATE FUNCTION @extschema@.keypool_select(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
-	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL,
 	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
 	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
 	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_select';
-COMMENT ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, uuid[], bigint) IS 'hands out the best key of a provider, decrypted and reserved; raises KP429, KP404, KP413 or KP401 if there is none';
-REVOKE ALL ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) IS 'hands out the best key of a provider, decrypted and reserved; raises KP429, KP404, KP413 or KP401 if there is none';
+REVOKE ALL ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_try_select(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
-	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL,
 	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
 	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
 	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_try_select';
-COMMENT ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, uuid[], bigint) IS 'like keypool_select, but says in status and retry_after_ms why there is no key';
-REVOKE ALL ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) IS 'like keypool_select, but says in status and retry_after_ms why there is no key';
+REVOKE ALL ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_peek(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
-	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL,
 	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
 	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
 	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_peek';
-COMMENT ON FUNCTION @extschema@.keypool_peek(text, bigint, text, bigint, bigint, uuid[], bigint) IS 'what keypool_select would answer now, without the secret; changes nothing, works on a standby';
-REVOKE ALL ON FUNCTION @extschema@.keypool_peek(text, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_peek(text, bigint, text, bigint, bigint, text, uuid[], bigint) IS 'what keypool_select would answer now, without the secret; changes nothing, works on a standby';
+REVOKE ALL ON FUNCTION @extschema@.keypool_peek(text, bigint, text, bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_select_many(
 	provider text, count bigint, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
-	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL)
+	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL)
 	RETURNS TABLE (
 		key_id uuid, key_value text, lease text, key_label text, priority integer, max_rpm bigint,
 		max_tpm bigint, status text, retry_after_ms integer, provider_id text, attributes jsonb,
 		blocked_by text, blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_select_many';
-COMMENT ON FUNCTION @extschema@.keypool_select_many(text, bigint, bigint, text, bigint, bigint, uuid[], bigint) IS 'as many selections as are wanted, and if there are fewer, a row that says why';
-REVOKE ALL ON FUNCTION @extschema@.keypool_select_many(text, bigint, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_select_many(text, bigint, bigint, text, bigint, bigint, text, uuid[], bigint) IS 'as many selections as are wanted, and if there are fewer, a row that says why';
+REVOKE ALL ON FUNCTION @extschema@.keypool_select_many(text, bigint, bigint, text, bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_explain_select(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
-	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL)
+	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL)
 	RETURNS TABLE (
 		key_id uuid, key_value text, lease text, key_label text, priority integer, max_rpm bigint,
 		max_tpm bigint, status text, retry_after_ms integer, provider_id text, attributes jsonb,
 		blocked_by text, blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_explain_select';
-COMMENT ON FUNCTION @extschema@.keypool_explain_select(text, bigint, text, bigint, bigint, uuid[], bigint) IS 'what keypool_peek would answer if there were only this key, for each key of a provider; changes nothing';
-REVOKE ALL ON FUNCTION @extschema@.keypool_explain_select(text, bigint, text, bigint, bigint, uuid[], bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_explain_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) IS 'what keypool_peek would answer if there were only this key, for each key of a provider; changes nothing';
+REVOKE ALL ON FUNCTION @extschema@.keypool_explain_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_record(
 	key uuid, tokens bigint DEFAULT NULL, lease text DEFAULT NULL, output_tokens bigint DEFAULT NULL,

@@ -3,6 +3,7 @@
 # Times are microseconds since 1970. Nothing here is shared with the extension, and nothing is clever.
 from typing import NamedTuple
 
+from affinity_model import preferred_of
 from limited_model import wait_ms
 from slots_model import SECOND, Amounts
 
@@ -28,6 +29,7 @@ class Request(NamedTuple):
     cost: int = 0
     excluded: frozenset = frozenset()
     cached: int = 0
+    affinity: str = ""
 
 
 class Used(NamedTuple):
@@ -92,6 +94,9 @@ class Pool:
         eligible = [key for key in candidates if key.id not in request.excluded]
         waits = self.waits_of(eligible, request, clock)
         free = [key for key in eligible if key.id in waits and waits[key.id] is None]
+        mine = preferred_of(candidates, waits, request.affinity) if request.affinity else None
+        if mine:
+            return Choice([mine], [])
         returns = self.first_return(request, clock)
         if waits:
             return Choice(free, [] if free else answers_of(list(waits.values()), returns, clock))

@@ -16,6 +16,7 @@ from turns_model import Belief, first_of, standing, step_of
 
 PROVIDERS = ("alpha", "beta", "gamma")
 TOKENS = (None, 0, 0, 1, 10, 100, 100, 400, 999, 1000, 1001, 5000)
+AFFINITIES = ("", "", "", "one", "two", "a longer name of a conversation", "\u00e4")
 PARTS = (0, 0, 0, 1, 10, 60, 300)
 STARTS = [START + days * 86_400 * SECOND for days in (0, 58, 66, 93, 247, 296, 303, 364, 788)]  # changes of clock, leap day
 SQLSTATES = {"no_key": "KP404", "too_large": "KP413"}  # else KP429
@@ -88,15 +89,15 @@ class History(Configuring):
         draw = self.random
         excluded = draw.sample(list(pool.keys), draw.randrange(len(pool.keys) + 1)) if draw.random() < 0.1 else []
         return Request(draw.choice(TOKENS), draw.choice(MODELS), draw.choice(PARTS), draw.choice((0, 0, 7, 100)),
-                       frozenset(excluded), draw.choice(PARTS))
+                       frozenset(excluded), draw.choice(PARTS), draw.choice(AFFINITIES))
 
     def select(self):
         pool = self.some_pool()
         function = self.random.choices(("select", "try_select", "peek"), (4, 4, 2))[0]
         request = self.some_request(pool)
         got = self.run("SELECT key_id::text, key_value, status, retry_after_ms, lease, priority, max_rpm, max_tpm, blocked_by,"
-                       f" blocked_limit FROM keypool_{function}(%s, %s, %s, %s, %s, %s::uuid[], %s)", pool.provider.name,
-                       request.tokens, request.model or None, request.output, request.cost,
+                       f" blocked_limit FROM keypool_{function}(%s, %s, %s, %s, %s, %s, %s::uuid[], %s)", pool.provider.name,
+                       request.tokens, request.model or None, request.output, request.cost, request.affinity or None,
                        sorted(request.excluded) or None, request.cached)
         choice = pool.choose(request, self.clock)
         if choice.keys:
@@ -144,7 +145,7 @@ class History(Configuring):
 
     def kinds_of_choice(self, pool, key, request):
         kinds = {"back by itself": not key.active, "weighted": key.weight > 1, "of a model": request.model,
-                 "fill_first": pool.provider.strategy == "fill_first", "under a quota": pool.quotas_of(key, request.model)}
+                 "preferred": request.affinity, "fill_first": pool.provider.strategy == "fill_first", "under a quota": pool.quotas_of(key, request.model)}
         return [kind for kind, is_so in kinds.items() if is_so]
 
     # That the key is the first of those that are free, by a newest turn that the session may have seen. Answers its new turn.
@@ -161,7 +162,9 @@ class History(Configuring):
             raise Difference(f"{function}: turn\n#   got {key.id}, turn {turn}\n#   newest {sorted(numbers)}\n#   free {stand}")
         if any(standing(key, number) != key.meter.turn for number in right):
             self.note("behind")
-        belief.set(pool, orders, {max(number, standing(key, number) + moves) for number in right})
+        # Who peeks at the keys that it prefers takes no part in turns.
+        seen = numbers if function == "peek" and request.affinity else {max(number, standing(key, number) + moves) for number in right}
+        belief.set(pool, orders, seen)
         return turn
 
     # -- settling

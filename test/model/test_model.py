@@ -11,7 +11,7 @@ from random_history import History
 
 CHUNK = 100_000  # steps
 MUST_HAPPEN = (
-    "select ok", "select KP429", "select KP404", "select KP413", "try_select ok", "try_select limited",
+    "preferred", "select ok", "select KP429", "select KP404", "select KP413", "try_select ok", "try_select limited",
     "try_select cooling", "try_select busy", "try_select no_key", "try_select too_large", "peek ok", "peek limited",
     "refused by a key", "refused by a quota", "back by itself", "behind", "weighted", "fill_first", "of a model",
     "under a quota", "record lease", "record settled lease", "record late lease", "record old lease", "record none",

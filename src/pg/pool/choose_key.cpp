@@ -6,6 +6,7 @@
 #include "pg/pool/call_meters.h"
 #include "pg/pool/key_secret.h"
 #include "pg/pool/model_orders.h"
+#include "pg/pool/preferred_keys.h"
 #include "pg/secrets/master_keys.h"
 #include "pg/server/clock.h"
 #include "pg/server/settings.h"
@@ -22,21 +23,7 @@ using keypool::TimeUs;
 using keypool::Verdict;
 using keypool::Walk;
 
-// One walk under way.
-struct Walker {
-  const MeterTables &tables;
-  Pool *pool;
-  ModelOrder *order;
-  const Request &request;
-  Amounts amounts;
-  uint32 model_hash;  // 0: none
-  bool reserves;
-  TimeUs not_before;  // clock_first_second, if it reserves
-  Wakeups ring;
-  Choice *choice;
-};
-
-static TimeUs now_of(const Walker &walker) { return Max(clock_now(), walker.not_before); }
+TimeUs walker_now(const Walker &walker) { return Max(clock_now(), walker.not_before); }
 
 // What a look at a key came to.
 enum class Looked : uint8 { kDone, kAgain, kGone, kOtherModel };
@@ -65,7 +52,7 @@ static bool is_eligible(Walker *walker, uint32 index, const CallMeters &call, Wa
   return true;
 }
 
-static CallMeters meters_of_candidate(const Walker &walker, uint32 candidate) {
+CallMeters walker_meters(const Walker &walker, uint32 candidate) {
   PoolKey *key = &walker.pool->keys[walker.order->keys[candidate]];
   CallMeters call = call_meters_of_key(&key->place, key->limits, walker.pool->rules);
   const uint32_t *quotas = walker.order->order.QuotasOf(candidate);
@@ -74,7 +61,7 @@ static CallMeters meters_of_candidate(const Walker &walker, uint32 candidate) {
   return call;
 }
 
-static keypool::LookAsk ask_of(const Walker &walker, uint32 index, TimeUs now) {
+keypool::LookAsk walker_ask(const Walker &walker, uint32 index, TimeUs now) {
   const PoolKey &key = walker.pool->keys[index];
   return {{walker.amounts, walker.model_hash, now},
           key.place.id,
@@ -90,8 +77,7 @@ static int64 standing_of(const Walker &walker, uint32 index, int64 turn) {
   return keypool::StandingTurn(turn, walker.order->memory.newest, key.place.id, key.weight);
 }
 
-// Whether the model alone is blocked on a key, in an order that it shares with others.
-static bool must_be_told_apart(const Walker &walker, const Meter &key, TimeUs now) {
+bool walker_must_tell_apart(const Walker &walker, const Meter &key, TimeUs now) {
   return walker.model_hash != 0 && walker.order->apart == 0 && keypool::IsModelBlocked(key, walker.model_hash, now);
 }
 
@@ -100,8 +86,7 @@ static void post_eased(const Walker &walker, const CallMeters &call, uint8 eased
     if ((eased & (1 << i)) != 0) wakeups_post(walker.ring, call.place[i]->id);
 }
 
-// Reserves what serves, under the locks. `change` logs it, or is null.
-static void reserve(const Walker &walker, const CallMeters &call, const Look &look, bool tells, TimeUs now,
+void walker_reserve(const Walker &walker, const CallMeters &call, const Look &look, bool tells, TimeUs now,
                     const Meters &meters, MeterChange *change) {
   if (change != nullptr) meter_change_start(change, meters);
   Meter *const *changed = change != nullptr ? change->meter : meters.meter;
@@ -121,13 +106,13 @@ static void reserve(const Walker &walker, const CallMeters &call, const Look &lo
 static bool decide(const Walker &walker, uint32 index, const CallMeters &call, TimeUs now, const Meters &meters,
                    MeterChange *change, Walk *walk) {
   Look look;
-  keypool::LookAt(meters.meter, call.limits, call.count, ask_of(walker, index, now), &look);
+  keypool::LookAt(meters.meter, call.limits, call.count, walker_ask(walker, index, now), &look);
   uint64 posted = walk->NeedsPosted(look) ? wakeups_posted(walker.ring) : 0;
   Verdict verdict = walk->Judge(look, posted, now);
   for (int i = 0; i < call.count; ++i)
     if ((verdict.awaits & (1 << i)) != 0) meters.meter[i]->reserved.awaited |= keypool::AwaitedFor(*call.limits[i]);
   bool reserves = verdict.serves && walker.reserves;
-  if (reserves) reserve(walker, call, look, verdict.tells, now, meters, change);
+  if (reserves) walker_reserve(walker, call, look, verdict.tells, now, meters, change);
   if (!reserves && change != nullptr) meter_change_abandon(change);
   return reserves || verdict.awaits != 0;
 }
@@ -159,10 +144,10 @@ static Looked look_under_lock(Walker *walker, uint32 index, CallMeters *call, in
     if (locked == MetersLock::kSelected) meters_unpin(meters);
     return locked == MetersLock::kSelected ? Looked::kDone : Looked::kGone;
   }
-  TimeUs now = now_of(*walker);
+  TimeUs now = walker_now(*walker);
   call_meters_at(call, now);
   bool keeps_up = needs_upkeep(*meters, *call, now);
-  bool apart = must_be_told_apart(*walker, *meters->meter[0], now);
+  bool apart = walker_must_tell_apart(*walker, *meters->meter[0], now);
   bool changed = false;
   if (keeps_up && !walker->reserves)
     decide_by_copies(*walker, index, *call, now, *meters, walk);
@@ -178,7 +163,7 @@ static Looked look_under_lock(Walker *walker, uint32 index, CallMeters *call, in
 // Looks at the key that the walk names.
 static Looked look_at_key(Walker *walker, Walk *walk) {
   uint32 index = walker->order->keys[walk->key()];
-  CallMeters call = meters_of_candidate(*walker, walk->key());
+  CallMeters call = walker_meters(*walker, walk->key());
   if (!is_eligible(walker, index, call, walk)) return Looked::kDone;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
@@ -197,7 +182,9 @@ static Looked look_at_key(Walker *walker, Walk *walk) {
 }
 
 static void open_ring(Walker *walker, Walk *walk) {
-  walker->ring = wakeups_open(walker->pool->hash, walker->reserves ? RowExclusiveLock : AccessShareLock);
+  if (!walker->asked_ring)
+    walker->ring = wakeups_open(walker->pool->hash, walker->reserves ? RowExclusiveLock : AccessShareLock);
+  walker->asked_ring = true;
   if (wakeups_is_open(walker->ring))
     walk->RingOpened(wakeups_posted(walker->ring));
   else
@@ -244,8 +231,12 @@ static void set_refusal(const Walker &walker, const Walk &walk, bool has_gone_ke
 
 // Walks until the answer is there. False if the model must be told apart first.
 static bool walk_order(Walker *walker) {
+  uint32 candidate;
+  Asked preferred = walker->request.affinity.empty() ? Asked::kRefuses : ask_preferred_keys(walker, &candidate);
+  if (preferred == Asked::kServes) set_found(*walker, candidate);
+  if (preferred == Asked::kServes || preferred == Asked::kOtherModel) return preferred == Asked::kServes;
   Walk walk(&walker->order->order, &walker->order->memory, walker->amounts, walker->reserves, !RecoveryInProgress(),
-            now_of(*walker));
+            walker_now(*walker));
   bool has_gone_key = false;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
@@ -257,7 +248,7 @@ static bool walk_order(Walker *walker) {
         read_ring(walker);
         walker->choice->refusal = {};
         has_gone_key = false;
-        walk.BeginAgain(now_of(*walker));
+        walk.BeginAgain(walker_now(*walker));
         break;
       case Walk::Step::kLook: {
         Looked looked = look_at_key(walker, &walk);
@@ -302,6 +293,7 @@ void choose_key(const MeterTables &tables, Pool *pool, const Request &request, C
                      request.effect == Effect::kSelect,
                      request.effect == Effect::kSelect ? clock_first_second() : 0,
                      {},
+                     false,
                      choice};
     done = walk_order(&walker);
     wakeups_close(&walker.ring);

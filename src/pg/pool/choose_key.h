@@ -1,5 +1,8 @@
 // choose_key.h - finding the key of a pool that serves a request, and reserving it.
 //
+// A request with an affinity is given the first key of its conversation's order (core/quota/affinity.h) that serves it,
+// if that is among the first few; else, and without one, the first by turns.
+//
 // A walk (core/quota/walk.h) is one step, as if nothing else happened meanwhile: when it answers, each key that would
 // have been better is full, blocked or was selected later, and none has eased since the walk looked at it.
 #pragma once
@@ -20,6 +23,7 @@ struct Request {
   keypool::Amounts amounts;  // estimates, such as CoverParts leaves
   bool tokens_given;         // else the provider's default_tokens stand for amounts.tokens
   Effect effect;
+  std::string_view affinity;  // what the request belongs to, a conversation; empty: nothing
   const keypool::KeyId *except_keys;
   int except_count;
 };

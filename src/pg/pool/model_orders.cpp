@@ -205,6 +205,7 @@ static ModelOrder *make_order(Pool *pool, const uint8 *matches, uint32 apart, Ti
   MemoryContext before = MemoryContextSwitchTo(context);
   auto *made = static_cast<ModelOrder *>(allocate(sizeof(ModelOrder)));
   made->memory = {};
+  made->context = context;
   made->matches = static_cast<uint8 *>(memcpy(allocate(pool->orders->rule_count), matches, pool->orders->rule_count));
   made->apart = apart;
   made->tells_apart = pool->orders->rule_count != 0;

@@ -11,6 +11,7 @@
 
 #include "pg/server/postgres_api.h"
 
+#include "core/quota/affinity.h"
 #include "pg/pool/pool_cache.h"
 
 struct ModelOrder {
@@ -23,6 +24,8 @@ struct ModelOrder {
   uint32 *candidate_of;  // of each key of the pool: kNoIndex if it is none
   uint32 apart;          // the hash of the one model that it is for; 0: all models that match the same patterns
   const uint8 *matches;  // which rules of models they match
+  MemoryContext context;                      // of all of this
+  const keypool::AffinityKey *affinity_keys;  // affinity_keys.h; null: not made yet
   ModelOrder *next;
 };
 

@@ -15,7 +15,7 @@ static void read_amounts(FunctionCallInfo fcinfo, int tokens, Request *request) 
   amounts->tokens = argument_amount(fcinfo, tokens, "tokens", kMaxTokens);
   amounts->output = argument_amount(fcinfo, tokens + 2, "output_tokens", kMaxTokens);
   amounts->cost = argument_amount(fcinfo, tokens + 3, "cost", kMaxCost);
-  amounts->cached = argument_amount(fcinfo, tokens + 5, "cached_tokens", kMaxTokens);
+  amounts->cached = argument_amount(fcinfo, tokens + 6, "cached_tokens", kMaxTokens);
   if (keypool::CoverParts(amounts) && request->tokens_given)
     ereport(NOTICE,
             errmsg("keypool: tokens is less than output_tokens and cached_tokens together, which count instead"));
@@ -37,7 +37,8 @@ Request read_request(FunctionCallInfo fcinfo, Effect effect, int tokens) {
   request.effect = effect;
   privileges_require(effect == Effect::kSelect ? Right::kApp : Right::kPeek, request.provider);
   request.model = argument_model(fcinfo, tokens + 1);
-  read_except_keys(fcinfo, tokens + 4, &request);
+  request.affinity = argument_text(fcinfo, tokens + 4);
+  read_except_keys(fcinfo, tokens + 5, &request);
   read_amounts(fcinfo, tokens, &request);
   return request;
 }

@@ -5,7 +5,8 @@
 
 #include "pg/pool/choose_key.h"
 
-// The first of the arguments tokens, model, output_tokens, cost, except_keys and cached_tokens; `provider` is number 0.
+// The first of the arguments tokens, model, output_tokens, cost, affinity, except_keys and cached_tokens; `provider` is
+// number 0.
 inline constexpr int kTokensOfSelect = 1;
 inline constexpr int kTokensOfSelectMany = 2;
 
