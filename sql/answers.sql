@@ -84,7 +84,7 @@ SELECT pg_temp.call(2060, 200, provider => 'half') FROM generate_series(1, 1) i;
 SELECT pg_temp.call(2600, 200, provider => 'half') FROM generate_series(1, 1) i;
 
 -- Who does not pay is the account: its quotas rest, and with them its keys.
-SELECT keypool_add_key('bill', 'k' || i, 'sk-bill-' || i, settings => format('{"account": "org/%s"}', i)::jsonb) IS NOT NULL FROM generate_series(1, 2) i;
+SELECT keypool_add_key('bill', 'k' || i, 'sk-bill-' || i, i, settings => format('{"account": "org/%s"}', i)::jsonb) IS NOT NULL FROM generate_series(1, 2) i;
 SELECT keypool_set_quota('bill', 'org', '{"account": "org"}') IS NOT NULL, keypool_set_quota('bill', 'all', '{}') IS NOT NULL;
 SELECT pg_temp.call(3000, 402, provider => 'bill') FROM generate_series(1, 2);
 SELECT pg_temp.call(6600, 200, provider => 'bill') FROM generate_series(1, 2);

@@ -706,7 +706,8 @@ CREATE FUNCTION @extschema@.keypool_list_keys(provider text DEFAULT NULL)
 		window_tokens bigint, open_reservations bigint, account text, models text[], except_models text[],
 		weight integer, max_output_tpm bigint, max_rpd bigint, max_tpd bigint, max_requests_per_month bigint,
 		max_tokens_per_month bigint, max_cost_per_day bigint, max_cost_per_month bigint, max_in_flight bigint,
-		burst_seconds smallint, attributes jsonb, expires_at timestamptz, in_flight bigint)
+		burst_seconds smallint, attributes jsonb, expires_at timestamptz, in_flight bigint, breaker text,
+		breaker_until timestamptz, breaker_reason text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_list_keys';
 COMMENT ON FUNCTION @extschema@.keypool_list_keys(text) IS 'the keys of a provider, or all, with their counters now and without their secrets';
 REVOKE ALL ON FUNCTION @extschema@.keypool_list_keys(text) FROM PUBLIC;

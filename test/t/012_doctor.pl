@@ -143,6 +143,14 @@ is($node->safe_psql('postgres', qq{$later SELECT keypool_record('$nameless', 1);
     "t\nt\nt", 'a settlement without lease and model is told likewise');
 $node->safe_psql('postgres', q{DELETE FROM keypool.quotas WHERE name = 'large'});
 
+# A key that rests.
+my ($resting, $its_lease) = split /\|/, $node->safe_psql('postgres', q{SELECT key_id, lease FROM keypool_select('p')});
+$node->safe_psql('postgres', "SELECT keypool_report('$resting', '$its_lease', 401)");
+like(said('breakers'), qr/^keys and quotas that rest after failures: 1; /, 'a key that rests is told');
+is($node->safe_psql('postgres', "SELECT breaker, breaker_until > now() + interval '9 minutes', breaker_reason FROM keypool.keys WHERE id = '$resting'"), 'open|t|auth', 'and shown');
+$node->safe_psql('postgres', "SELECT keypool_clear_cooldown('$resting')");
+is(said('breakers'), 'ok', 'until it serves again');
+
 # A clock that was wrong once, until the key is used again.
 $node->safe_psql('postgres', "SET keypool.test_now = '2090-01-01'; SELECT keypool_record('$nameless')");
 like(said('clock'), qr/^counters that are more than 10 minutes ahead of the server's clock, .*: 2; /, 'a clock that was wrong is told, by key and quota');

@@ -149,6 +149,11 @@ static void check_meters(ReturnSetInfo *result) {
             psprintf("counters that are more than 10 minutes ahead of the server's clock, which was wrong once: %lld; "
                      "their next use moves them to now, and until then they are full or blocked as they were",
                      static_cast<long long>(census.ahead)));
+  put_check(result, "breakers", census.resting == 0,
+            psprintf("keys and quotas that rest after failures: %lld; see breaker, breaker_until and breaker_reason in "
+                     "keypool.keys; keypool_set_secret() gives a key another secret, and keypool_clear_cooldown() lets "
+                     "it serve at once",
+                     static_cast<long long>(census.resting)));
   put_check(result, "models", census.without_model == 0,
             psprintf("keys of providers that tell models apart for which calls of the last day named no model, and so "
                      "met no quota that is for some models: %lld; give keypool_select() the model",

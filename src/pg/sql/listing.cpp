@@ -1,6 +1,8 @@
 // listing.cpp - keypool_list_keys and keypool_usage: what the keys look like now, without their secrets.
 #include "pg/server/postgres_api.h"
 
+#include "core/provider/error_rules.h"
+#include "core/quota/breaker.h"
 #include "core/quota/settling.h"
 #include "pg/catalog/privileges.h"
 #include "pg/catalog/relations.h"
@@ -39,6 +41,9 @@ enum ListColumn {
   kAttributes = kAccount + kKeysAttributes - kKeysAccount,
   kExpiresAt,
   kInFlight,
+  kBreaker,
+  kBreakerUntil,
+  kBreakerReason,
   kListColumns
 };
 
@@ -101,6 +106,28 @@ static void set_use(ResultRow *result, const Meter &meter, TimeUs inactive_until
   result->Set(kInFlight, Int64GetDatum(keypool::CallsInFlight(meter, now).calls));
 }
 
+static const char *breaker_word(const Meter &meter, TimeUs now) {
+  switch (keypool::BreakerStateOf(meter, now)) {
+    case keypool::BreakerState::kOpen:
+      return "open";
+    case keypool::BreakerState::kHalfOpen:
+      return keypool::BreakerHoldsUntil(meter, now) != 0 ? "probed" : "due";
+    default:
+      return keypool::IsSuspect(meter, now) ? "suspect" : "closed";
+  }
+}
+
+static void set_breaker(ResultRow *result, const Meter &meter, TimeUs now) {
+  const keypool::Breaker &breaker = meter.recorded.breaker;
+  bool is_suspect = keypool::IsSuspect(meter, now);
+  result->Set(kBreaker, CStringGetTextDatum(breaker_word(meter, now)));
+  result->SetTime(kBreakerUntil, is_suspect ? meter.recorded.blocked_until : keypool::BreakerHoldsUntil(meter, now));
+  bool has_reason = breaker.reason > 0 && breaker.reason < static_cast<int>(keypool::AnswerClass::kCount);
+  auto reason = static_cast<keypool::AnswerClass>(has_reason ? breaker.reason : 0);
+  result->Set(kBreakerReason, has_reason ? CStringGetTextDatum(keypool::AnswerClassName(reason)) : Datum{0},
+              !has_reason);
+}
+
 // Reads a row of keypool.provider_keys; false if the user may not see it.
 static bool list_key(HeapTuple row, TupleDesc columns, const MeterFinder &finder, TimeUs now, ResultRow *listed) {
   TimeUs inactive_until;
@@ -112,6 +139,7 @@ static bool list_key(HeapTuple row, TupleDesc columns, const MeterFinder &finder
   copy_meter(finder, key_id_from_datum(listed->values[kId]), &meter);
   move_wrong_clock(provider, now, &meter);
   set_use(listed, meter, inactive_until, now);
+  set_breaker(listed, meter, keypool::MeterNow(meter, now));
   return true;
 }
 

@@ -155,6 +155,7 @@ static void count_meters(MeterKind kind, keypool::TimeUs now, MeterCensus *censu
     memcpy(&copy, DatumGetPointer(slot_getattr(row, kMetersMeter, &is_null)), sizeof(copy));
     if (copy.layout != keypool::kLayout) continue;
     census->ahead += keypool::ClockWasWrong(copy, now);
+    census->resting += keypool::BreakerStateOf(copy, now) != keypool::BreakerState::kClosed;
     census->without_model += now - copy.reserved.without_model_at < kDay;
   }
   ExecDropSingleTupleTableSlot(row);

@@ -22,6 +22,7 @@
 #include "pg/server/postgres_api.h"
 
 #include "core/key_id.h"
+#include "core/quota/breaker.h"
 #include "core/quota/meter.h"
 #include "core/quota/settling.h"
 
@@ -70,6 +71,7 @@ bool meter_finder_copy(const MeterFinder &finder, const keypool::KeyId &id, keyp
 // What all meters together tell.
 struct MeterCensus {
   int64 ahead;          // have seen a time so far ahead of `now` that the clock must have been wrong (ClockWasWrong)
+  int64 resting;        // have a breaker that is open, or waits for its probe
   int64 without_model;  // were selected or settled in the last day by calls that named no model, and should have
 };
 MeterCensus meter_store_census(keypool::TimeUs now);
