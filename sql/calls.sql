@@ -265,3 +265,25 @@ SET keypool.test_now = '2026-03-01 00:00:06+00';
 SELECT key_label FROM keypool_try_select('apart', model => 'm2');
 SELECT key_label FROM keypool_try_select('apart', model => 'm1');
 DELETE FROM keypool.provider_keys WHERE provider_id = 'apart';
+
+-- A chain of providers: the first that has a key now, with the model that it is asked for.
+CREATE FUNCTION pg_temp.refused_chain(arguments text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'SELECT keypool_select_first(' || arguments || ')';
+    RETURN 'not refused';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE || ': ' || SQLERRM;
+END $$;
+SELECT keypool_add_key('chain-a', 'a', 'sk-chain-a', max_rpm => 1, settings => '{"models": ["large"]}') IS NOT NULL,
+       keypool_add_key('chain-b', 'b', 'sk-chain-b', max_rpm => 1) IS NOT NULL;
+SELECT provider_id, key_label, status FROM keypool_select_first(ARRAY['chain-a', 'chain-b'], 10, ARRAY['large', NULL]);
+SELECT provider_id, key_label, status FROM keypool_select_first(ARRAY['chain-a', 'chain-b'], 10, ARRAY['large', NULL]);
+SELECT keypool_mark_429(keypool_add_key('chain-c', 'c', 'sk-chain-c'), 20) IS NOT NULL;
+-- Refused: what comes back first, in whatever place; then what waits at all; then the first.
+SELECT provider_id, key_label, status, retry_after_ms, blocked_by, blocked_limit FROM keypool_select_first(ARRAY['chain-a', 'chain-c', 'chain-b'], 10, ARRAY['large', NULL, NULL]);
+SELECT provider_id, status, retry_after_ms, blocked_limit FROM keypool_select_first(ARRAY['none', 'chain-b'], 10);
+SELECT provider_id, status, retry_after_ms FROM keypool_select_first(ARRAY['none', 'chain-a'], 10);
+SELECT pg_temp.refused_chain(arguments) FROM (VALUES ('NULL'), ('ARRAY[]::text[]'), ('ARRAY[NULL, ''chain-a'']'),
+    ('ARRAY[ARRAY[''chain-a'']]'), ('ARRAY[''chain-a''], 1, ARRAY[''large'', ''small'']'), ('ARRAY[''chain-a''], 1, ARRAY['''']'),
+    ('ARRAY['''']'), ('array_fill(''p''::text, ARRAY[101])')) v (arguments);
+SELECT keypool_delete_key(id) FROM keypool_list_keys() WHERE provider_id LIKE 'chain-%';

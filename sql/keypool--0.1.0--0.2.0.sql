@@ -482,6 +482,17 @@ CREATE FUNCTION @extschema@.keypool_try_select(
 COMMENT ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) IS 'like keypool_select, but says in status and retry_after_ms why there is no key';
 REVOKE ALL ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.keypool_select_first(
+	providers text[], tokens bigint DEFAULT NULL, models text[] DEFAULT NULL, output_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
+	cached_tokens bigint DEFAULT NULL,
+	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
+	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
+	OUT blocked_by text, OUT blocked_limit text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_select_first';
+COMMENT ON FUNCTION @extschema@.keypool_select_first(text[], bigint, text[], bigint, bigint, text, uuid[], bigint) IS 'like keypool_try_select, of the first of several providers that has a key now';
+REVOKE ALL ON FUNCTION @extschema@.keypool_select_first(text[], bigint, text[], bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.keypool_peek(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
 	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,

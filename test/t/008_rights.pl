@@ -37,6 +37,9 @@ my $operate_two = 'operator postgres';
 my @calls = (
     [ q{SELECT 1 FROM keypool_select('%P')}, $use_one, $use_two ],
     [ q{SELECT 1 FROM keypool_try_select('%P')}, $use_one, $use_two ],
+    [ q{SELECT 1 FROM keypool_select_first(ARRAY['%P'])}, $use_one, $use_two ],
+    [ q{SELECT 1 FROM keypool_report(%K, NULL, 200)}, $use_one, $use_two ],
+    [ q{SELECT 1 FROM keypool_explain_answer('%P', 429)}, "$use_one monitor monitor_one", "$use_two monitor" ],
     [ q{SELECT 1 FROM keypool_peek('%P')}, "$use_one monitor monitor_one", "$use_two monitor" ],
     [ q{SELECT 1 FROM keypool_select_many('%P', 2)}, $use_one, $use_two ],
     [ q{SELECT 1 FROM keypool_explain_select('%P')}, "$use_one monitor monitor_one", "$use_two monitor" ],

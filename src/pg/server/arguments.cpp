@@ -85,3 +85,43 @@ std::string_view argument_scope(FunctionCallInfo fcinfo, int number) {
             errmsg("scope must be quota, key, model, account, or quota: and the name of a quota"));
   return scope;
 }
+
+static void refuse_array(const char *message) {
+  ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message));
+}
+
+// A NULL in it is a null.
+static Texts read_texts(ArrayType *array) {
+  Datum *values;
+  bool *nulls;
+  Texts read = {};
+  deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &read.count);
+  read.texts = static_cast<text **>(palloc(Max(read.count, 1) * sizeof(text *)));
+  for (int i = 0; i < read.count; ++i) read.texts[i] = nulls[i] ? nullptr : DatumGetTextPP(values[i]);
+  return read;
+}
+
+Texts argument_providers(FunctionCallInfo fcinfo, int number) {
+  argument_require(fcinfo, number, "providers");
+  ArrayType *array = PG_GETARG_ARRAYTYPE_P(number);
+  if (ARR_NDIM(array) != 1 || array_contains_nulls(array))
+    refuse_array("providers must be an array of one dimension without NULLs");
+  Texts providers = read_texts(array);
+  if (providers.count > kMaxProviders) refuse_array("providers must not have more than 100 elements");
+  for (int i = 0; i < providers.count; ++i)
+    report_status(call_core([&] { return keypool::CheckProviderName(text_view(providers.texts[i])); }));
+  return providers;
+}
+
+Texts argument_models(FunctionCallInfo fcinfo, int number, int count) {
+  if (!argument_given(fcinfo, number)) return {};
+  ArrayType *array = PG_GETARG_ARRAYTYPE_P(number);
+  if (ARR_NDIM(array) != 1 || ArrayGetNItems(1, ARR_DIMS(array)) != count)
+    refuse_array("models must have one element for each of providers");
+  Texts models = read_texts(array);
+  for (int i = 0; i < models.count; ++i) {
+    if (models.texts[i] == nullptr) continue;
+    report_status(call_core([&] { return keypool::CheckModel(text_view(models.texts[i])); }));
+  }
+  return models;
+}

@@ -32,6 +32,16 @@ std::string_view argument_text(FunctionCallInfo fcinfo, int number);
 // An optional model, checked; empty if none is named. Empty text is refused.
 std::string_view argument_model(FunctionCallInfo fcinfo, int number);
 
+// Names of providers, checked: an array of 1 to kMaxProviders, without NULLs. And a model for each of so many, checked,
+// or null for none; no texts if it is not given.
+inline constexpr int kMaxProviders = 100;
+struct Texts {
+  int count;
+  text **texts;
+};
+Texts argument_providers(FunctionCallInfo fcinfo, int number);
+Texts argument_models(FunctionCallInfo fcinfo, int number, int count);
+
 // What a limit is to block, checked: quota, key, model, account or quota:NAME; empty if it is not given.
 std::string_view argument_scope(FunctionCallInfo fcinfo, int number);
 

@@ -31,6 +31,7 @@ static const struct {
 } kFunctions[] = {
     {"keypool_select", kApp | kOperator},
     {"keypool_try_select", kApp | kOperator},
+    {"keypool_select_first", kApp | kOperator},
     {"keypool_select_many", kApp | kOperator},
     {"keypool_record", kApp | kOperator},
     {"keypool_record_many", kApp | kOperator},

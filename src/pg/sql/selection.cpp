@@ -1,4 +1,5 @@
-// selection.cpp - keypool_select, keypool_try_select, keypool_peek and keypool_select_many: which key now?
+// selection.cpp - keypool_select, keypool_try_select, keypool_select_first, keypool_peek and keypool_select_many: which
+// key now?
 #include "pg/server/postgres_api.h"
 
 extern "C" {
@@ -144,6 +145,25 @@ static const char *refusal_json(const Selection &answer) {
   pg_unreachable();
 }
 
+// Whether one refusal is to be told rather than another, of a provider before: it comes to an end earlier.
+static bool ends_before(const Selection &one, const Selection &other) {
+  return one.retry_after_ms != kNoWait &&
+         (other.retry_after_ms == kNoWait || one.retry_after_ms < other.retry_after_ms);
+}
+
+// The first provider that has a key now; else the refusal of the one that comes back first.
+static Selection choose_first(const Requests &requests) {
+  Selection told = {};
+  for (int i = 0; i < requests.count; ++i) {
+    Selection answer = choose(requests.requests[i], requests.providers[i]);
+    if (answer.status == SelectionStatus::kOk) return answer;
+    if (i > 0 && !ends_before(answer, told)) continue;
+    told = answer;
+    told.blocked_by = {pnstrdup(answer.blocked_by.data(), answer.blocked_by.size()), answer.blocked_by.size()};
+  }
+  return told;
+}
+
 static const char *const kHintAtPeek = " keypool_peek() tells which key would be selected, and changes nothing.";
 
 extern "C" {
@@ -162,6 +182,13 @@ Datum keypool_try_select(PG_FUNCTION_ARGS) {
   Request request = read_request(fcinfo, Effect::kSelect, kTokensOfSelect);
   report_if_read_only("keypool_try_select", kHintAtPeek);
   return answer_row(choose(request, given_provider(fcinfo)));
+}
+
+PG_FUNCTION_INFO_V1(keypool_select_first);
+Datum keypool_select_first(PG_FUNCTION_ARGS) {
+  Requests requests = read_requests(fcinfo);
+  report_if_read_only("keypool_select_first", kHintAtPeek);
+  return answer_row(choose_first(requests));
 }
 
 PG_FUNCTION_INFO_V1(keypool_peek);

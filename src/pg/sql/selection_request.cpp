@@ -31,14 +31,35 @@ static void read_except_keys(FunctionCallInfo fcinfo, int number, Request *reque
   request->except_count = keys.count;
 }
 
+// All but the provider and the model.
+static void read_rest(FunctionCallInfo fcinfo, int tokens, Request *request) {
+  request->affinity = argument_text(fcinfo, tokens + 4);
+  read_except_keys(fcinfo, tokens + 5, request);
+  read_amounts(fcinfo, tokens, request);
+}
+
 Request read_request(FunctionCallInfo fcinfo, Effect effect, int tokens) {
   Request request = {};
   request.provider = argument_provider(fcinfo, 0);
   request.effect = effect;
   privileges_require(effect == Effect::kSelect ? Right::kApp : Right::kPeek, request.provider);
   request.model = argument_model(fcinfo, tokens + 1);
-  request.affinity = argument_text(fcinfo, tokens + 4);
-  read_except_keys(fcinfo, tokens + 5, &request);
-  read_amounts(fcinfo, tokens, &request);
+  read_rest(fcinfo, tokens, &request);
   return request;
+}
+
+Requests read_requests(FunctionCallInfo fcinfo) {
+  Texts providers = argument_providers(fcinfo, 0);
+  Texts models = argument_models(fcinfo, kTokensOfSelect + 1, providers.count);
+  for (int i = 0; i < providers.count; ++i) privileges_require(Right::kApp, text_view(providers.texts[i]));
+  Request common = {};
+  common.effect = Effect::kSelect;
+  read_rest(fcinfo, kTokensOfSelect, &common);
+  Requests read = {providers.count, static_cast<Request *>(palloc(providers.count * sizeof(Request))), providers.texts};
+  for (int i = 0; i < providers.count; ++i) {
+    read.requests[i] = common;
+    read.requests[i].provider = text_view(providers.texts[i]);
+    if (models.count > 0 && models.texts[i] != nullptr) read.requests[i].model = text_view(models.texts[i]);
+  }
+  return read;
 }

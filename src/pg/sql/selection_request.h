@@ -14,5 +14,14 @@ inline constexpr int kTokensOfSelectMany = 2;
 // to the provider, before anything else is read. All of it points into the arguments.
 Request read_request(FunctionCallInfo fcinfo, Effect effect, int tokens);
 
+// Those of keypool_select_first: a request for each of `providers`, with the model that `models` has for it. Raises
+// 42501 if the user does not have the right to one of them.
+struct Requests {
+  int count;
+  Request *requests;
+  text **providers;  // as they were given
+};
+Requests read_requests(FunctionCallInfo fcinfo);
+
 // The provider as it was given.
 inline text *given_provider(FunctionCallInfo fcinfo) { return PG_GETARG_TEXT_PP(0); }
