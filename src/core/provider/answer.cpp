@@ -81,12 +81,13 @@ struct AllowanceName {
 };
 
 bool ReadAllowanceName(string_view name, AllowanceName *read) {
-  constexpr string_view kMark = "ratelimit-";
-  size_t mark = name.find(kMark);
-  if (mark == name.npos) return false;
-  for (name.remove_prefix(mark + kMark.size()); !name.empty();)
-    if (!read->Add(TakeWord(&name))) return false;
-  return read->field != Field::kNone;
+  for (string_view prefix : {"x-ratelimit-", "anthropic-ratelimit-", "ratelimit-"}) {
+    if (!name.starts_with(prefix)) continue;
+    for (name.remove_prefix(prefix.size()); !name.empty();)
+      if (!read->Add(TakeWord(&name))) return false;
+    return read->field != Field::kNone;
+  }
+  return false;
 }
 
 using Piece = JsonReader::Piece;
@@ -159,12 +160,12 @@ class AnswerReader {
 
   // Of the header, or a member of the body that is called alike.
   void ReadField(string_view name, string_view value) {
+    AllowanceName allowance;
+    if (ReadAllowanceName(name, &allowance)) return SetAllowance(allowance, value);
     if (name == "retry-after") return ReadRetryAfter(value);
     if (IsOneOf(name, {"retry-after-ms", "x-ms-retry-after-ms", "retry_after_ms"})) return TellDelay(value, kMillis);
     if (name == "date") return static_cast<void>(ReadHttpDate(value, written_, &date_));
-    if (name == "x-amzn-errortype") return AddCode(value.substr(0, value.find(':')));
-    AllowanceName allowance;
-    if (ReadAllowanceName(name, &allowance)) SetAllowance(allowance, value);
+    if (name == "x-amzn-errortype") AddCode(value.substr(0, value.find(':')));
   }
 
   void ReadRetryAfter(string_view value) {

@@ -6,7 +6,8 @@
 //   code, type, status, reason, error, error_type, __type, x-amzn-errortype   codes
 //   retry-after (seconds, or an HTTP date), retry-after-ms, x-ms-retry-after-ms,
 //   retryDelay, retry_after, retry_after_seconds, retry_after_ms              when to come back
-//   *ratelimit-{limit,remaining,reset}[-unit][-period], the words in any order   what is left, and when that changes
+//   x-ratelimit-*, anthropic-ratelimit-*, ratelimit-*: limit, remaining or reset, and a unit and a period,
+//   in any order                                                              what is left, and when that changes
 //   message                              `try again in 7.66s`, `retry after 20 seconds`, where nothing else says when;
 //                                        `credit balance is too low` is a code
 //   quotaId, quota_limit, message        `PerDay`, `per day`, `monthly`: such a limit is used up

@@ -138,6 +138,7 @@ Classified Classify(const ErrorRule *own, int own_count, int32_t status, const A
   for (int i = 0; i < own_count; ++i)
     if (Fits(own[i], status, answer)) return {own[i].answer_class, i};
   Classified classified = {ClassWithoutRule(status, answer), -1};
+  if (classified.answer_class == kOk) return classified;  // no built-in rule is of a success without a code
   for (int i = 0; i < kBuiltInRules && classified.rule < 0; ++i)
     if (Fits(BuiltInRule(i), status, answer)) classified = {BuiltInRule(i).answer_class, own_count + i};
   bool long_wait = answer.used_up != AllowancePeriod::kUnknown || answer.retry_at - now >= kLongWait;

@@ -1,7 +1,9 @@
 // json_reader.cpp - reads JSON piece by piece.
 #include "core/provider/json_reader.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cstring>
 
 namespace keypool {
 
@@ -40,6 +42,16 @@ bool JsonReader::Take(char *c) noexcept {
 
 void JsonReader::Keep(char c) noexcept {
   if (size_ < kMaxJsonValue) value_[size_++] = c;
+}
+
+// All of a text up to its end or an escape, at once.
+void JsonReader::KeepUntilMark() noexcept {
+  size_t size = std::min(rest_.find('"'), rest_.size());
+  size = std::min(rest_.substr(0, size).find('\\'), size);
+  size_t kept = std::min(size, kMaxJsonValue - size_);
+  memcpy(value_ + size_, rest_.data(), kept);
+  size_ += kept;
+  rest_.remove_prefix(size);
 }
 
 void JsonReader::SkipBlanks() noexcept {
@@ -85,11 +97,11 @@ void JsonReader::ReadEscape() noexcept {
 
 JsonReader::Piece JsonReader::ReadText() noexcept {
   rest_.remove_prefix(1);
-  for (char c; Take(&c) && c != '"';) {
-    if (c == '\\')
-      ReadEscape();
-    else
-      Keep(c);
+  for (;;) {
+    KeepUntilMark();
+    char c;
+    if (!Take(&c) || c == '"') break;
+    ReadEscape();
   }
   SkipBlanks();
   if (rest_.empty() || rest_.front() != ':') return Piece::kText;

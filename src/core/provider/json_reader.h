@@ -37,6 +37,7 @@ class JsonReader {
  private:
   Piece ReadText() noexcept;
   Piece ReadWord() noexcept;
+  void KeepUntilMark() noexcept;
   void ReadEscape() noexcept;
   void SkipBlanks() noexcept;
   bool Take(char *c) noexcept;
