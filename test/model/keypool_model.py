@@ -11,6 +11,7 @@ LEASE_LIFE = 7 * 3600
 LEASE_AHEAD = 2 * 3600
 MOST_QUOTAS = 3
 SHORTEST_GUESS = SECOND // 100
+LONGEST_GUESS = SECOND
 
 
 class Lease(NamedTuple):
@@ -228,8 +229,13 @@ def answers_of(waits, returns, clock):
     told = [wait for wait in waits if wait.moment == first]
     busy = [wait for wait in waits if wait.is_busy and any(
         wait.guess < other.guess and other.guess > clock + SHORTEST_GUESS for other in told)]
-    return [Answer("cooling" if wait.what == "cooldown" else "busy" if wait.what == "max_in_flight" else "limited",
-                   wait_ms(min(wait.guess, returns or wait.guess), clock), wait.by, wait.what) for wait in told + busy]
+    return [answer_of(wait, min(wait.guess, returns or wait.guess), clock) for wait in told + busy]
+
+
+def answer_of(wait, moment, clock):
+    if wait.what == "max_in_flight":
+        return Answer("busy", wait_ms(min(moment, clock + LONGEST_GUESS), clock), wait.by, wait.what)
+    return Answer("cooling" if wait.what == "cooldown" else "limited", wait_ms(moment, clock), wait.by, wait.what)
 
 
 # Of what the call does not say its estimate stands, as far as there is room for it.

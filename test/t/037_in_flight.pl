@@ -132,5 +132,13 @@ for my $case ([ 'short', 60, 60 ], [ 'usual', undef, 17 * 60 ], [ 'long', 14400,
     is($session->ask($ask), 'busy flights max_in_flight', "$provider: so there is none");
 }
 $session->close;
+
+# Right after a start, when selections are dated from the next whole second: a guess is of the time from now all the same.
+make_pool('started');
+value("SELECT count(keypool_select('started', 10)) FROM generate_series(1, $places)");
+$node->restart;
+my ($status, $retry) = split /\|/, value("SELECT status, retry_after_ms FROM keypool_try_select('started', 10)");
+is($status, 'busy', 'a clean restart keeps the places taken');
+cmp_ok($retry, '<=', 1000, 'and who finds none asks again soon');
 $node->stop;
 done_testing();

@@ -28,6 +28,9 @@ struct PeriodEnds {
   Second month;
 };
 
+// How long who cannot be told waits at most.
+inline constexpr TimeUs kLongestGuess = kMicrosPerSecond;
+
 // The answer of one meter.
 struct Admission {
   Obstacle obstacle;  // kNone: it admits. Else what is in the way for the longest, by `guess`
@@ -36,7 +39,7 @@ struct Admission {
   // oldest calls are given up, and hardly ever true: see `guess`.
   TimeUs moment;
   // When somebody may come back who cannot be told: as `moment`, but for calls in flight after the mean time between
-  // settlings of the last minute, 10 ms to 1 s. Never later than `moment`.
+  // settlings of the last minute, 10 ms to kLongestGuess. Never later than `moment`.
   TimeUs guess;
 
   bool admitted() const { return obstacle == Obstacle::kNone; }

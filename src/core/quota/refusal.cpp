@@ -8,7 +8,6 @@ namespace keypool {
 namespace {
 
 constexpr TimeUs kShortestGuess = 10000;
-constexpr TimeUs kLongestGuess = kMicrosPerSecond;
 
 // The latest of what is in the way; of equals the first that is given.
 class Latest {

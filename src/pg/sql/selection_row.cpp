@@ -96,8 +96,11 @@ static SelectionStatus status_of(Obstacle obstacle, keypool::Limit limit) {
 
 void selection_wait(Selection *answer, Obstacle obstacle, keypool::Limit limit, keypool::TimeUs moment,
                     const PoolQuota *quota) {
+  keypool::TimeUs now = clock_now();
   answer->status = status_of(obstacle, limit);
-  answer->retry_after_ms = milliseconds_until(moment, clock_now());
+  // A meter's own time may be ahead of the clock, but whoever settles a call lives by the clock.
+  if (answer->status == SelectionStatus::kBusy) moment = Min(moment, now + keypool::kLongestGuess);
+  answer->retry_after_ms = milliseconds_until(moment, now);
   answer->blocked_by = quota != nullptr ? quota->name : std::string_view("key");
   answer->blocked_limit = obstacle_name(obstacle, limit);
 }

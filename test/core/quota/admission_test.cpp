@@ -83,6 +83,7 @@ TEST(Admission, IsTheLatestOfCooldownAndLimits) {
 TEST(Admission, WaitsForTheBreaker) {
   Meter meter = KeyMeter();
   meter.recorded.breaker.open_until = At(10);
+  meter.recorded.breaker.openings = 1;
   Admission refused = Admits(meter, {}, {}, At(0));
   EXPECT_EQ(refused.obstacle, Obstacle::kBreaker);
   EXPECT_EQ(refused.moment, At(10));
