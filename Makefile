@@ -49,6 +49,7 @@ OBJS = \
 	src/core/quota/settling.o \
 	src/core/quota/turn.o \
 	src/core/quota/upkeep.o \
+	src/core/quota/waiting_line.o \
 	src/core/quota/wakeups.o \
 	src/core/quota/walk.o \
 	src/core/quota/window.o \
@@ -87,6 +88,7 @@ OBJS = \
 	src/pg/pool/provider_rules.o \
 	src/pg/pool/report_call.o \
 	src/pg/pool/settle_call.o \
+	src/pg/pool/waiting.o \
 	src/pg/secrets/known_master_keys.o \
 	src/pg/secrets/log_hiding.o \
 	src/pg/secrets/master_key_command.o \
@@ -131,6 +133,8 @@ OBJS = \
 	src/pg/sql/trigger_rows.o \
 	src/pg/state/meter_log.o \
 	src/pg/state/meter_store.o \
+	src/pg/state/waiting_lines.o \
+	src/pg/state/wakeup_rows.o \
 	src/pg/state/wakeups.o
 
 # Released install scripts and the way from each to the next; the newest is built of sql/keypool.sql.

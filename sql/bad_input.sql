@@ -136,6 +136,12 @@ SELECT '1 second=1/1/1 second=65/1/1'::keypool.meter;
 SELECT '2 total_requests=3 total_tokens=40 total_output=10 last_used_at=1767268800000000 slot=1767268800/2/30/10/3 minute=29454480/2/30/1 turn=720720 reserved=1767268800/1/1/5/0 open=9212031/1/5/7'::keypool.meter;
 SELECT '1 total_requests=3 total_tokens=40 newest_second=1767268800 second=1767268800/2/30 minute=29454480/2/30/1 reserved=1767268800/1/1/1/5'::keypool.meter;
 
+-- how long to wait
+SELECT keypool_select('bad', max_wait => '-1 s');
+SELECT keypool_try_select('bad', max_wait => '60.000001 s');
+SELECT keypool_try_select('bad', max_wait => '1 day');
+SELECT keypool_select_first('{bad}', max_wait => '1 month');
+
 -- a read-only transaction
 BEGIN READ ONLY;
 SELECT * FROM keypool_select('bad');

@@ -268,12 +268,12 @@ CREATE TABLE keypool.wakeups (
 ) USING heap;
 ALTER TABLE keypool.wakeups ALTER COLUMN ring SET STORAGE PLAIN;
 INSERT INTO keypool.wakeups
-	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8008), 'hex') FROM pg_catalog.generate_series(0, 7) slot;
+	SELECT slot, pg_catalog.decode(pg_catalog.repeat('00', 8016), 'hex') FROM pg_catalog.generate_series(0, 15) slot;
 REVOKE ALL ON TABLE keypool.wakeups FROM PUBLIC;
 
 COMMENT ON TABLE keypool.wakeups IS 'where sessions tell each other which full or blocked keys and quotas have room again; changed in place, and never grows';
-COMMENT ON COLUMN keypool.wakeups.slot IS 'which providers it is for, by a hash of their names';
-COMMENT ON COLUMN keypool.wakeups.ring IS 'how many keys and quotas were told of, and the ids of the last 500';
+COMMENT ON COLUMN keypool.wakeups.slot IS 'which providers it is for, by a hash of their names; from 8 on, the line of those who wait for them';
+COMMENT ON COLUMN keypool.wakeups.ring IS 'how many keys and quotas were told of, and the ids of the last 500; or the sessions that wait, in the order in which they came';
 
 CREATE TABLE keypool.master_keys (
 	id text COLLATE pg_catalog."C" CONSTRAINT master_keys_pkey PRIMARY KEY,
@@ -486,35 +486,35 @@ COMMENT ON TRIGGER before_master_key_insert ON keypool.master_keys IS 'keeps wha
 CREATE FUNCTION @extschema@.keypool_select(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
 	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
-	cached_tokens bigint DEFAULT NULL,
+	max_wait interval DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
 	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
 	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
 	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_select';
-COMMENT ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) IS 'hands out the best key of a provider, decrypted and reserved; raises KP429, KP404, KP413 or KP401 if there is none';
-REVOKE ALL ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, text, uuid[], interval, bigint) IS 'hands out the best key of a provider, decrypted and reserved; raises KP429, KP404, KP413 or KP401 if there is none';
+REVOKE ALL ON FUNCTION @extschema@.keypool_select(text, bigint, text, bigint, bigint, text, uuid[], interval, bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_try_select(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
 	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
-	cached_tokens bigint DEFAULT NULL,
+	max_wait interval DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
 	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
 	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
 	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_try_select';
-COMMENT ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) IS 'like keypool_select, but says in status and retry_after_ms why there is no key';
-REVOKE ALL ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, text, uuid[], interval, bigint) IS 'like keypool_select, but says in status and retry_after_ms why there is no key';
+REVOKE ALL ON FUNCTION @extschema@.keypool_try_select(text, bigint, text, bigint, bigint, text, uuid[], interval, bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_select_first(
 	providers text[], tokens bigint DEFAULT NULL, models text[] DEFAULT NULL, output_tokens bigint DEFAULT NULL,
 	cost bigint DEFAULT NULL, affinity text DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
-	cached_tokens bigint DEFAULT NULL,
+	max_wait interval DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
 	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
 	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
 	OUT blocked_by text, OUT blocked_limit text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_select_first';
-COMMENT ON FUNCTION @extschema@.keypool_select_first(text[], bigint, text[], bigint, bigint, text, uuid[], bigint) IS 'like keypool_try_select, of the first of several providers that has a key now';
-REVOKE ALL ON FUNCTION @extschema@.keypool_select_first(text[], bigint, text[], bigint, bigint, text, uuid[], bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_select_first(text[], bigint, text[], bigint, bigint, text, uuid[], interval, bigint) IS 'like keypool_try_select, of the first of several providers that has a key now';
+REVOKE ALL ON FUNCTION @extschema@.keypool_select_first(text[], bigint, text[], bigint, bigint, text, uuid[], interval, bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_peek(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,

@@ -77,7 +77,7 @@ my $squatted = fresh_database('squatted');
 $node->safe_psql($squatted, 'CREATE SCHEMA keypool');
 like(failure_of($node, 'CREATE EXTENSION keypool CASCADE', $squatted), qr/42P06: schema "keypool" already exists/,
     'CREATE EXTENSION refuses a schema keypool that is there already');
-$node->safe_psql($squatted, q{DROP SCHEMA keypool; CREATE FUNCTION public.keypool_select(text, bigint, text, bigint, bigint, text, uuid[], bigint) RETURNS int LANGUAGE sql AS 'SELECT 1'});
+$node->safe_psql($squatted, q{DROP SCHEMA keypool; CREATE FUNCTION public.keypool_select(text, bigint, text, bigint, bigint, text, uuid[], interval, bigint) RETURNS int LANGUAGE sql AS 'SELECT 1'});
 like(failure_of($node, 'CREATE EXTENSION keypool CASCADE', $squatted), qr/42723: function "keypool_select" already exists/,
     'and a function of that name');
 

@@ -93,7 +93,7 @@ is($waits->ask(q{SELECT status FROM keypool_try_select('many')}), 'limited', 'on
 
 # The table by which sessions tell each other is rewritten, emptied and filled: nobody misses anything.
 for my $statement ('VACUUM FULL keypool.wakeups', 'ALTER TABLE keypool.wakeups SET UNLOGGED', 'DELETE FROM keypool.wakeups',
-    'TRUNCATE keypool.wakeups', q{INSERT INTO keypool.wakeups SELECT i, decode(repeat('00', 8008), 'hex') FROM generate_series(0, 7) i}) {
+    'TRUNCATE keypool.wakeups', q{INSERT INTO keypool.wakeups SELECT i, decode(repeat('00', 8016), 'hex') FROM generate_series(0, 15) i}) {
     value(q{DELETE FROM keypool.provider_keys WHERE provider_id = 'told'; SELECT keypool_add_key('told', 'key', 'sk-key', max_rpm => 1)});
     my ($given, $number) = split /\|/, $frees->ask(q{SELECT key_id, lease FROM keypool_select('told')});
     $waits->ask(q{SELECT status FROM keypool_try_select('told')});

@@ -32,11 +32,12 @@ inline constexpr uint32_t kRingPosts = 500;
 // As it lies on its page; a ring of zeros is empty. `Posts` is how many it remembers.
 template <uint32_t Posts>
 struct RingOf {
-  uint64_t posted;  // since the ring was made
+  uint64_t posted;   // since the ring was made
+  uint64_t waiting;  // so many wait for posts (waiting_line.h)
   KeyId meters[Posts];
 };
 using Ring = RingOf<kRingPosts>;
-static_assert(sizeof(Ring) == 8008);
+static_assert(sizeof(Ring) == 8016);
 
 template <uint32_t Posts>
 void PostMeter(RingOf<Posts> *ring, const KeyId &meter) noexcept {

@@ -80,7 +80,7 @@ bool do_upkeep(const MeterTables &tables, uint32 hash, CallMeters *call) {
     for (int i = 0; i < call->count; ++i) {
       was_wrong[i] = keypool::ClockWasWrong(*meters.meter[i], now);
       bool eased = keypool::Upkeep(&change.edits[i], *call->rules[i], longest_block(*call->provider), now);
-      if (eased) wakeups_post(ring, call->place[i]->id);
+      if (eased) wakeups_post(&ring, call->place[i]->id);
     }
     meter_change_commit(&change, meters);
     meters_unlock(&meters, false);

@@ -107,7 +107,7 @@ static bool decide(const Walker &walker, uint32 index, const CallMeters &call, T
                    MeterChange *change, Walk *walk) {
   Look look;
   keypool::LookAt(meters.meter, call.limits, call.count, walker_ask(walker, index, now), &look);
-  uint64 posted = walk->NeedsPosted(look) ? wakeups_posted(walker.ring) : 0;
+  uint64 posted = walk->NeedsPosted(look) ? wakeups_posted(*walker.ring) : 0;
   Verdict verdict = walk->Judge(look, posted, now);
   for (int i = 0; i < call.count; ++i)
     if ((verdict.awaits & (1 << i)) != 0) meters.meter[i]->reserved.awaited |= keypool::AwaitedFor(*call.limits[i]);
@@ -183,20 +183,20 @@ static Looked look_at_key(Walker *walker, Walk *walk) {
 
 static void open_ring(Walker *walker, Walk *walk) {
   if (!walker->asked_ring)
-    walker->ring = wakeups_open(walker->pool->hash, walker->reserves ? RowExclusiveLock : AccessShareLock);
+    *walker->ring = wakeups_open(walker->pool->hash, walker->reserves ? RowExclusiveLock : AccessShareLock);
   walker->asked_ring = true;
-  if (wakeups_is_open(walker->ring))
-    walk->RingOpened(wakeups_posted(walker->ring));
+  if (wakeups_is_open(*walker->ring))
+    walk->RingOpened(wakeups_posted(*walker->ring));
   else
     walk->RingMissing();
 }
 
 // Lets what was posted since the last time serve again.
 static void read_ring(Walker *walker) {
-  if (!wakeups_is_open(walker->ring)) return;
+  if (!wakeups_is_open(*walker->ring)) return;
   KeyId meters[keypool::kRingPosts];
   bool lost;
-  uint32 count = wakeups_read(walker->ring, &walker->order->memory.posts_seen, meters, &lost);
+  uint32 count = wakeups_read(*walker->ring, &walker->order->memory.posts_seen, meters, &lost);
   if (lost) walker->order->order.WakeAll();
   for (uint32 i = 0; i < count; ++i) {
     PoolMember member = pool_cache_find(*walker->pool, meters[i]);
@@ -284,6 +284,7 @@ void choose_key(const MeterTables &tables, Pool *pool, const Request &request, C
   while (!done) {
     *choice = {};
     ModelOrder *order = model_order_open(pool, request.model, clock_now());
+    Wakeups ring = {};
     Walker walker = {tables,
                      pool,
                      order,
@@ -292,11 +293,11 @@ void choose_key(const MeterTables &tables, Pool *pool, const Request &request, C
                      model_hash,
                      request.effect == Effect::kSelect,
                      request.effect == Effect::kSelect ? clock_first_second() : 0,
-                     {},
+                     &ring,
                      false,
                      choice};
     done = walk_order(&walker);
-    wakeups_close(&walker.ring);
+    wakeups_close(&ring);
     if (!done) model_orders_tell_apart(pool, model_hash);
   }
 }

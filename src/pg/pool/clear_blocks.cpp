@@ -23,7 +23,7 @@ static bool clear_meter(const MeterTables &tables, uint32 hash, CallMeters *mete
     call_meters_at(meter, now);
     meter_change_start(&change, meters);
     bool eased = keypool::EndCooldown(&change.edits[0], *meter->rules[0], longest_block(*meter->provider), now);
-    if (eased) wakeups_post(ring, meter->place[0]->id);
+    if (eased) wakeups_post(&ring, meter->place[0]->id);
     meter_change_commit(&change, meters);
     meters_unlock(&meters, false);
   } else {

@@ -42,13 +42,13 @@ static Asked reserve_preferred(Walker *walker, uint32 index, const CallMeters &c
     *prepare = Prepare::kOpenRing;
     return Asked::kRefuses;
   }
-  walker_reserve(*walker, call, look, look.tells && wakeups_is_open(walker->ring), now, meters, change);
+  walker_reserve(*walker, call, look, look.tells && wakeups_is_open(*walker->ring), now, meters, change);
   *newest = Max(*newest, look.next);
   return Asked::kServes;
 }
 
 static void open_ring_of(Walker *walker) {
-  walker->ring = wakeups_open(walker->pool->hash, RowExclusiveLock);
+  *walker->ring = wakeups_open(walker->pool->hash, RowExclusiveLock);
   walker->asked_ring = true;
 }
 

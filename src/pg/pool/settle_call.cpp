@@ -166,7 +166,7 @@ static TimeUs block_until(const CallMeters &call, const CallEnd &end, const Cool
 }
 
 // Ends the call in meters that are locked, and are as they are configured.
-static CallEnded end_under_lock(const Meters &meters, const Wakeups &ring, const CallMeters &call,
+static CallEnded end_under_lock(const Meters &meters, Wakeups *ring, const CallMeters &call,
                                 const Cooldown &cooldown, TimeUs now, CallEnd *end, MeterChange *change) {
   end->until = block_until(call, *end, cooldown, keypool::CommonNow(meters.meter, call.count, now));
   meter_change_start(change, meters);
@@ -181,7 +181,7 @@ static CallEnded end_under_lock(const Meters &meters, const Wakeups &ring, const
 enum class Before : uint8 { kNothing, kOpenRing, kUpkeep, kMoved };
 
 // One try to end the call in its meters.
-static Before try_to_end_call(const MeterTables &tables, const Wakeups &ring, bool has_ring, CallMeters *call,
+static Before try_to_end_call(const MeterTables &tables, Wakeups *ring, bool has_ring, CallMeters *call,
                               const Cooldown &cooldown, CallEnd *end, CallEnded *ended) {
   MeterChange change;
   Meters meters = {};
@@ -209,7 +209,7 @@ static bool end_call(const MeterTables &tables, uint32 hash, CallMeters *call, c
   Wakeups ring = {};
   bool has_ring = false;  // or it is missing
   for (;;) {
-    Before before = try_to_end_call(tables, ring, has_ring, call, cooldown, end, ended);
+    Before before = try_to_end_call(tables, &ring, has_ring, call, cooldown, end, ended);
     if (before == Before::kOpenRing) {
       ring = wakeups_open(hash, RowExclusiveLock);
       has_ring = true;

@@ -18,7 +18,7 @@ struct Walker {
   uint32 model_hash;  // 0: none
   bool reserves;
   keypool::TimeUs not_before;  // clock_first_second, if it reserves
-  Wakeups ring;
+  Wakeups *ring;
   bool asked_ring;  // it is open, or missing
   Choice *choice;
 };

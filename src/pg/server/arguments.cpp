@@ -54,6 +54,16 @@ int64 argument_amount(FunctionCallInfo fcinfo, int number, const char *name, int
   return amount;
 }
 
+keypool::TimeUs argument_wait(FunctionCallInfo fcinfo, int number, const char *name, keypool::TimeUs max) {
+  if (!argument_given(fcinfo, number)) return 0;
+  const Interval *wait = PG_GETARG_INTERVAL_P(number);
+  if (wait->month != 0 || wait->day != 0 || wait->time < 0 || wait->time > max)
+    ereport(
+        ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+        errmsg("%s must be between 0 and %lld seconds", name, static_cast<long long>(max / keypool::kMicrosPerSecond)));
+  return wait->time;
+}
+
 int64 argument_count(FunctionCallInfo fcinfo, int number, const char *name, int64 max) {
   argument_require(fcinfo, number, name);
   int64 count = PG_GETARG_INT64(number);

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/key_id.h"
+#include "core/quota/time.h"
 
 inline std::string_view text_view(const text *value) {
   return {VARDATA_ANY(value), static_cast<size_t>(VARSIZE_ANY_EXHDR(value))};
@@ -47,6 +48,9 @@ std::string_view argument_scope(FunctionCallInfo fcinfo, int number);
 
 // An optional amount from 0 to `max`; 0 if it is not given.
 int64 argument_amount(FunctionCallInfo fcinfo, int number, const char *name, int64 max);
+
+// An optional interval from 0 to `max`; 0 if it is not given.
+keypool::TimeUs argument_wait(FunctionCallInfo fcinfo, int number, const char *name, keypool::TimeUs max);
 
 // A number that is needed, from 1 to `max`.
 int64 argument_count(FunctionCallInfo fcinfo, int number, const char *name, int64 max);

@@ -3,12 +3,14 @@
 
 #include "pg/server/settings.h"
 
+#include "core/quota/waiting_line.h"
 #include "pg/server/clock.h"
 
 int keypool_breaker_threshold = 5;
 int keypool_cache_size = 16384;
 int keypool_default_cooldown = 60;
 int keypool_max_cooldown = 86400;
+int keypool_max_waiters = 50;
 bool keypool_log_reservations = false;
 char *keypool_master_key_command = nullptr;
 char *keypool_master_key_file = nullptr;
@@ -76,6 +78,9 @@ void settings_init(void) {
                           &keypool_default_cooldown, 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.max_cooldown", "Longest cooldown that a 429 can start.", nullptr,
                           &keypool_max_cooldown, 86400, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("keypool.max_waiters", "How many selections with max_wait may wait for a provider.",
+                          "Who finds all places taken is answered at once. Each holds its connection.",
+                          &keypool_max_waiters, 50, 0, keypool::kMaxWaiters, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.breaker_threshold", "Failures of the provider in a row after which a key rests.",
                           "0: it never does for that reason.", &keypool_breaker_threshold, 5, 0, 1000, PGC_SUSET, 0,
                           nullptr, nullptr, nullptr);

@@ -11,6 +11,7 @@ extern "C" {
 #include "pg/pool/key_secret.h"
 #include "pg/pool/pool_cache.h"
 #include "pg/pool/settle_call.h"
+#include "pg/pool/waiting.h"
 #include "pg/secrets/master_keys.h"
 #include "pg/secrets/secrets.h"
 #include "pg/server/arguments.h"
@@ -151,7 +152,8 @@ static bool ends_before(const Selection &one, const Selection &other) {
          (other.retry_after_ms == kNoWait || one.retry_after_ms < other.retry_after_ms);
 }
 
-// The first provider that has a key now; else the refusal of the one that comes back first.
+// The first provider that has a key now; else the refusal of the one that comes back first, which points to nothing
+// that a cache holds.
 static Selection choose_first(const Requests &requests) {
   Selection told = {};
   for (int i = 0; i < requests.count; ++i) {
@@ -164,31 +166,64 @@ static Selection choose_first(const Requests &requests) {
   return told;
 }
 
+static bool may_wait(const Selection &answer) {
+  return answer.status != SelectionStatus::kOk && answer.retry_after_ms != kNoWait;
+}
+
+// Nobody knows when a call in flight ends: whoever ends one wakes those who wait.
+static int64 next_look_ms(const Selection &answer) {
+  return answer.status == SelectionStatus::kBusy ? PG_INT64_MAX : answer.retry_after_ms;
+}
+
+// The same, waiting for a key for as long as the caller wants. waiting_end is the caller's.
+static Selection choose_within(const Requests &requests, Waiting *waiting) {
+  Selection answer = choose_first(requests);
+  if (requests.max_wait == 0 || !may_wait(answer)) return answer;
+  waiting_begin(requests.requests, requests.count, requests.max_wait, waiting);
+  do {
+    waiting_look(waiting);
+    answer = choose_first(requests);
+  } while (may_wait(answer) && waiting_sleep(waiting, next_look_ms(answer)));
+  return answer;
+}
+
+static Datum select_row(const Requests &requests, bool raises) {
+  Waiting waiting = {};
+  Selection answer = choose_within(requests, &waiting);
+  bool refused = answer.status != SelectionStatus::kOk && raises;
+  Datum row = refused ? Datum{0} : answer_row(answer);
+  waiting_end(&waiting);
+  if (refused) report_refused(answer);
+  return row;
+}
+
 static const char *const kHintAtPeek = " keypool_peek() tells which key would be selected, and changes nothing.";
 
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_select);
 Datum keypool_select(PG_FUNCTION_ARGS) {
-  Request request = read_request(fcinfo, Effect::kSelect, kTokensOfSelect);
+  Request request;
+  text *provider;
+  Requests requests = read_request_to_select(fcinfo, &request, &provider);
   report_if_read_only("keypool_select", kHintAtPeek);
-  Selection answer = choose(request, given_provider(fcinfo));
-  if (answer.status != SelectionStatus::kOk) report_refused(answer);
-  return answer_row(answer);
+  return select_row(requests, true);
 }
 
 PG_FUNCTION_INFO_V1(keypool_try_select);
 Datum keypool_try_select(PG_FUNCTION_ARGS) {
-  Request request = read_request(fcinfo, Effect::kSelect, kTokensOfSelect);
+  Request request;
+  text *provider;
+  Requests requests = read_request_to_select(fcinfo, &request, &provider);
   report_if_read_only("keypool_try_select", kHintAtPeek);
-  return answer_row(choose(request, given_provider(fcinfo)));
+  return select_row(requests, false);
 }
 
 PG_FUNCTION_INFO_V1(keypool_select_first);
 Datum keypool_select_first(PG_FUNCTION_ARGS) {
   Requests requests = read_requests(fcinfo);
   report_if_read_only("keypool_select_first", kHintAtPeek);
-  return answer_row(choose_first(requests));
+  return select_row(requests, false);
 }
 
 PG_FUNCTION_INFO_V1(keypool_peek);

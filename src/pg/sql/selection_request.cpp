@@ -2,20 +2,22 @@
 #include "pg/sql/selection_request.h"
 
 #include "pg/catalog/privileges.h"
+#include "pg/pool/waiting.h"
 #include "pg/server/arguments.h"
 
 using keypool::kMaxCost;
 using keypool::kMaxTokens;
 
 static constexpr int kMaxExceptKeys = 1000;
+static constexpr int kMaxWaitOfSelect = kTokensOfSelect + 6;
 
-static void read_amounts(FunctionCallInfo fcinfo, int tokens, Request *request) {
+static void read_amounts(FunctionCallInfo fcinfo, int tokens, int cached, Request *request) {
   keypool::Amounts *amounts = &request->amounts;
   request->tokens_given = argument_given(fcinfo, tokens);
   amounts->tokens = argument_amount(fcinfo, tokens, "tokens", kMaxTokens);
   amounts->output = argument_amount(fcinfo, tokens + 2, "output_tokens", kMaxTokens);
   amounts->cost = argument_amount(fcinfo, tokens + 3, "cost", kMaxCost);
-  amounts->cached = argument_amount(fcinfo, tokens + 6, "cached_tokens", kMaxTokens);
+  amounts->cached = argument_amount(fcinfo, cached, "cached_tokens", kMaxTokens);
   if (keypool::CoverParts(amounts) && request->tokens_given)
     ereport(NOTICE,
             errmsg("keypool: tokens is less than output_tokens and cached_tokens together, which count instead"));
@@ -31,21 +33,35 @@ static void read_except_keys(FunctionCallInfo fcinfo, int number, Request *reque
   request->except_count = keys.count;
 }
 
-// All but the provider and the model.
-static void read_rest(FunctionCallInfo fcinfo, int tokens, Request *request) {
+// All but the provider, the model and max_wait.
+static void read_rest(FunctionCallInfo fcinfo, int tokens, int cached, Request *request) {
   request->affinity = argument_text(fcinfo, tokens + 4);
   read_except_keys(fcinfo, tokens + 5, request);
-  read_amounts(fcinfo, tokens, request);
+  read_amounts(fcinfo, tokens, cached, request);
 }
 
-Request read_request(FunctionCallInfo fcinfo, Effect effect, int tokens) {
+static Request read_one(FunctionCallInfo fcinfo, Effect effect, int tokens, int cached) {
   Request request = {};
   request.provider = argument_provider(fcinfo, 0);
   request.effect = effect;
   privileges_require(effect == Effect::kSelect ? Right::kApp : Right::kPeek, request.provider);
   request.model = argument_model(fcinfo, tokens + 1);
-  read_rest(fcinfo, tokens, &request);
+  read_rest(fcinfo, tokens, cached, &request);
   return request;
+}
+
+Request read_request(FunctionCallInfo fcinfo, Effect effect, int tokens) {
+  return read_one(fcinfo, effect, tokens, tokens + 6);
+}
+
+static keypool::TimeUs read_max_wait(FunctionCallInfo fcinfo) {
+  return argument_wait(fcinfo, kMaxWaitOfSelect, "max_wait", kMaxWait);
+}
+
+Requests read_request_to_select(FunctionCallInfo fcinfo, Request *request, text **provider) {
+  *request = read_one(fcinfo, Effect::kSelect, kTokensOfSelect, kMaxWaitOfSelect + 1);
+  *provider = given_provider(fcinfo);
+  return {1, request, provider, read_max_wait(fcinfo)};
 }
 
 Requests read_requests(FunctionCallInfo fcinfo) {
@@ -54,8 +70,9 @@ Requests read_requests(FunctionCallInfo fcinfo) {
   for (int i = 0; i < providers.count; ++i) privileges_require(Right::kApp, text_view(providers.texts[i]));
   Request common = {};
   common.effect = Effect::kSelect;
-  read_rest(fcinfo, kTokensOfSelect, &common);
-  Requests read = {providers.count, static_cast<Request *>(palloc(providers.count * sizeof(Request))), providers.texts};
+  read_rest(fcinfo, kTokensOfSelect, kMaxWaitOfSelect + 1, &common);
+  Requests read = {providers.count, static_cast<Request *>(palloc(providers.count * sizeof(Request))), providers.texts,
+                   read_max_wait(fcinfo)};
   for (int i = 0; i < providers.count; ++i) {
     read.requests[i] = common;
     read.requests[i].provider = text_view(providers.texts[i]);
