@@ -42,6 +42,7 @@ OBJS = \
 	src/core/quota/meter_text.o \
 	src/core/quota/meter_text_1.o \
 	src/core/quota/model_pattern.o \
+	src/core/quota/observed_use.o \
 	src/core/quota/refusal.o \
 	src/core/quota/selection_groups.o \
 	src/core/quota/selection_layout.o \
@@ -86,6 +87,7 @@ OBJS = \
 	src/pg/pool/pool_load.o \
 	src/pg/pool/preferred_keys.o \
 	src/pg/pool/provider_rules.o \
+	src/pg/pool/remaining.o \
 	src/pg/pool/report_call.o \
 	src/pg/pool/settle_call.o \
 	src/pg/pool/waiting.o \

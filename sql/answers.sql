@@ -89,6 +89,38 @@ SELECT keypool_set_quota('bill', 'org', '{"account": "org"}') IS NOT NULL, keypo
 SELECT pg_temp.call(3000, 402, provider => 'bill') FROM generate_series(1, 2);
 SELECT pg_temp.call(6600, 200, provider => 'bill') FROM generate_series(1, 2);
 
+-- A changed secret: what was said of the old one, by calls from before, is no news of the new one.
+SELECT keypool_add_key('new', 'one', 'sk-one') IS NOT NULL;
+SELECT pg_temp.call(8000, 401, provider => 'new');
+SELECT pg_temp.call(8001, 200, provider => 'new');
+SELECT keypool_set_secret(keypool_key('new', 'one'), 'sk-two');
+SELECT pg_temp.call(8001, 401, provider => 'new');
+SELECT pg_temp.call(8002, 401, provider => 'new');
+SELECT keypool_update_key(keypool_key('new', 'one'), '{"priority": 1}');
+SELECT pg_temp.call(8003, 200, provider => 'new');
+UPDATE keypool.provider_keys SET key_value = 'sk-three' WHERE provider_id = 'new';
+SELECT pg_temp.call(8004, 200, provider => 'new');
+
+-- What remains, where a meter counts the same: somebody else has used the key. In the second in which it was said, once.
+SELECT keypool_add_key('left', 'one', 'sk-left', max_rpm => 500, settings => '{"account": "org"}') IS NOT NULL;
+SELECT keypool_set_quota('left', 'input', '{"account": "org", "max_tpm": 30000, "counts": "prompt"}') IS NOT NULL;
+SELECT pg_temp.call(9000, 200, '{"x-ratelimit-limit-requests": 500, "x-ratelimit-remaining-requests": 400,
+    "anthropic-ratelimit-input-tokens-limit": "30000", "anthropic-ratelimit-input-tokens-remaining": "9000"}', provider => 'left', tokens => 10);
+SELECT pg_temp.call(9000, 200, '{"x-ratelimit-limit-requests": 500, "x-ratelimit-remaining-requests": 400}', provider => 'left', tokens => 10);
+SELECT k.window_requests, k.window_tokens, k.total_requests, k.total_tokens, q.window_tokens FROM keypool_list_keys('left') k, keypool_list_quotas('left') q;
+-- Not if it is old, of another limit, or of a call that took longer and does not say how old it is.
+SELECT keypool_report(key_id, lease, 200, '{"x-ratelimit-limit-requests": 500, "x-ratelimit-remaining-requests": 1}', headers_age_ms => age)
+    FROM generate_series(5000, 60000, 5000) age, LATERAL keypool_try_select('left', age * 0 + 10);
+SELECT pg_temp.call(9001, 200, '{"x-ratelimit-limit-requests": 501, "x-ratelimit-remaining-requests": 1}', provider => 'left', tokens => 10);
+SELECT key_id AS key, lease FROM keypool_try_select('left', 10) \gset
+SET keypool.test_now = '2026-11-26 18:30:04+00';
+SELECT * FROM keypool_report(:'key', :'lease', 200, '{"x-ratelimit-limit-requests": 500, "x-ratelimit-remaining-requests": 1}');
+SELECT window_requests, total_requests FROM keypool_list_keys('left');
+-- But that nothing is left of another limit keeps requests out until more is.
+SELECT pg_temp.call(9005, 200, '{"x-ratelimit-limit-requests": 20, "x-ratelimit-remaining-requests": 0, "x-ratelimit-reset-requests": "20s"}', provider => 'left', tokens => 10);
+SELECT pg_temp.call(9006, 200, provider => 'left');
+SELECT pg_temp.call(9025, 200, provider => 'left');
+
 -- Rules of one's own.
 SELECT keypool_set_error_rule('an*', 529, NULL, 'rate', 'key'), keypool_set_error_rule('*', NULL, 'Teapot_*', 'billing');
 SELECT provider, http_status, error_code, class, scope FROM keypool.error_rules ORDER BY provider;
@@ -112,7 +144,7 @@ SELECT * FROM keypool_report(:'key', 'no lease', 200);
 SELECT * FROM keypool_report(:'key', NULL, -5, 'x', repeat('y', 1000), 'z', -1, -1, -1, -1, -1);
 SELECT pg_temp.refused($$SELECT keypool_report('00000000-0000-0000-0000-000000000000', NULL, 200)$$);
 SELECT pg_temp.refused($$SELECT keypool_report(NULL, NULL, 200)$$);
-SELECT keypool_delete_key(id) FROM keypool_list_keys() WHERE provider_id IN ('ans', 'half', 'bill');
-DELETE FROM keypool.quotas WHERE provider_id = 'bill';
+SELECT keypool_delete_key(id) FROM keypool_list_keys() WHERE provider_id IN ('ans', 'half', 'bill', 'left', 'new');
+DELETE FROM keypool.quotas WHERE provider_id IN ('bill', 'left');
 DELETE FROM keypool.error_rules;
 DELETE FROM keypool.providers WHERE provider_id = 'ans';

@@ -52,7 +52,8 @@ sub failing {
 is(failing('s.class = a.class AND explained = a.class'), '', "each of the $answers answers is of its class");
 is(failing('settled'), '', 'and settles its call');
 
-# What a class blocks, and until when: not less than a second; what tells no time for the default, or until the day is over.
+# What a class blocks, and until when: not less than a second; what tells no time for the default, or until the day is over; and a success
+# that says that nothing is left.
 my $day_left   = 8 * 3600;
 my $month_left = $day_left + 4 * 86400;
 is(failing(qq{
@@ -63,6 +64,8 @@ is(failing(qq{
              ELSE blocked_ms = ceil(least(a.wait, 86400) * 1000) END
     WHEN 'billing' THEN (blocked_by, blocked_limit, blocked_ms) = ('model', 'breaker', 3600000)
     WHEN 'auth' THEN (blocked_by, blocked_limit, blocked_ms) = ('key', 'breaker', 600000)
+    WHEN 'ok' THEN CASE WHEN a.wait IS NULL THEN blocked_by IS NULL
+        ELSE (blocked_by, blocked_limit, blocked_ms) = ('model', 'cooldown', a.wait * 1000) END
     ELSE blocked_by IS NULL END}), '', 'blocks what its class blocks, until it says');
 is(failing(q{s.wait IS NOT DISTINCT FROM CASE a.class
     WHEN 'overloaded' THEN coalesce(a.wait, 5)

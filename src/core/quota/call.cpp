@@ -108,6 +108,12 @@ void NoteHealth(Edits edits, int count, const CallEnd &end, TimeUs now, CallEnde
   }
 }
 
+void NoteObserved(Edits edits, int count, const CallEnd &end, TimeUs now) {
+  for (int i = 0; i < end.observed_count; ++i) RaiseToObserved(&edits[end.observed[i].meter], end.observed[i], now);
+  for (int i = 0; end.used_up != 0 && i < count; ++i)
+    if ((end.used_up >> i & 1) != 0) KeepOutUntil(&edits[i], end.used_up_until);
+}
+
 void NoteWithoutModel(MeterEdit *key, TimeUs now) {
   const ReservedMeter &reserved = key->meter().reserved;
   key->SetHint(reserved.without_model, SaturatingSum(reserved.without_model, 1));
@@ -175,7 +181,10 @@ CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, c
   TimeUs common = EndingNow(meters, count, end, now);
   ended.counted = Settle(edits, rules, count, end, common);
   if (end.ending == Ending::kLimited) ended.blocked_until = BlockBlamed(edits, count, end, common);
-  if (ended.counted && end.has_lease && !end.too_old) NoteHealth(edits, count, end, common, &ended);
+  if (ended.counted && end.has_lease && !end.too_old) {
+    NoteHealth(edits, count, end, common, &ended);
+    NoteObserved(edits, count, end, common);
+  }
   if (end.without_model) NoteWithoutModel(&edits[0], common);
   for (int i = 0; i < count; ++i) {
     if (!watch.Eased(i, *meters[i], rules)) continue;
@@ -185,10 +194,14 @@ CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, c
   return ended;
 }
 
-bool EndCooldown(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
+bool EndBlocks(MeterEdit *edit, Clears what, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
   bool eased = Upkeep(edit, rules, max_block, now);
   WatchedChange change = BeginChange(edit->meter(), rules.rule);
-  ClearBlocks(edit, MeterNow(edit->meter(), now));
+  TimeUs own = MeterNow(edit->meter(), now);
+  if (what == Clears::kBreaker)
+    CloseBreaker(edit, own);
+  else
+    ClearBlocks(edit, own);
   if (!HasEased(change, edit->meter(), rules.rule)) return eased;
   edit->SetHint(edit->meter().reserved.awaited, 0);
   return true;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "core/quota/breaker.h"
+#include "core/quota/observed_use.h"
 #include "core/quota/settling.h"
 #include "core/quota/wakeups.h"
 
@@ -82,6 +83,11 @@ struct CallEnd {
   uint8_t fails;        // kFailed: mask of the meters that have failed
   bool only_suspects;   // what would open is suspected instead (breaker.h)
   BreakerRule failure;  // kFailed
+  // What the provider says is used. It is heard of calls that breakers hear of, too.
+  const ObservedUse *observed;
+  int observed_count;
+  uint8_t used_up;  // mask of meters of which nothing is left until then
+  TimeUs used_up_until;
 };
 
 struct CallEnded {
@@ -99,7 +105,9 @@ struct CallEnded {
 CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, const CallEnd &end, TimeUs max_block,
                   TimeUs now) noexcept;
 
-// Ends the cooldowns of one meter, and closes its breaker; upkeep comes first. Returns whether the meter has eased.
-bool EndCooldown(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
+// Ends the cooldowns of one meter, and closes its breaker, or the latter alone; upkeep comes first. Returns whether the
+// meter has eased.
+enum class Clears : uint8_t { kAllBlocks, kBreaker };
+bool EndBlocks(MeterEdit *edit, Clears what, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
 
 }  // namespace keypool

@@ -8,11 +8,12 @@
 #include "pg/state/meter_log.h"
 #include "pg/state/wakeups.h"
 
+using keypool::Clears;
 using keypool::KeyId;
 using keypool::TimeUs;
 
-// Ends the cooldowns of one meter. False if the place no longer holds it.
-static bool clear_meter(const MeterTables &tables, uint32 hash, CallMeters *meter) {
+// Clears one meter. False if the place no longer holds it.
+static bool clear_meter(const MeterTables &tables, uint32 hash, Clears what, CallMeters *meter) {
   Wakeups ring = wakeups_open(hash, RowExclusiveLock);
   MeterChange change;
   Meters meters = {};
@@ -22,7 +23,7 @@ static bool clear_meter(const MeterTables &tables, uint32 hash, CallMeters *mete
     TimeUs now = clock_now();
     call_meters_at(meter, now);
     meter_change_start(&change, meters);
-    bool eased = keypool::EndCooldown(&change.edits[0], *meter->rules[0], longest_block(*meter->provider), now);
+    bool eased = keypool::EndBlocks(&change.edits[0], what, *meter->rules[0], longest_block(*meter->provider), now);
     if (eased) wakeups_post(&ring, meter->place[0]->id);
     meter_change_commit(&change, meters);
     meters_unlock(&meters, false);
@@ -33,16 +34,30 @@ static bool clear_meter(const MeterTables &tables, uint32 hash, CallMeters *mete
   return there;
 }
 
+// Clears a key that was found; closes the tables. False if its place no longer holds its meter.
+static bool clear_key(const MeterTables &tables, const KeyReference &key, Clears what, int attempt) {
+  uint32 hash = key.pool->hash;
+  CallMeters meter = call_meters_of_key(key.place, key.limits, key.pool->rules);
+  bool there = clear_meter(tables, hash, what, &meter);
+  meter_tables_close(tables);
+  if (!there) pool_cache_retry(hash, attempt);
+  return there;
+}
+
 void clear_blocks_of_key(const KeyId &id) {
   for (int attempt = 0;; ++attempt) {
     MeterTables tables;
     KeyReference key = key_access_open(id, Right::kOperator, RowExclusiveLock, &tables);
-    uint32 hash = key.pool->hash;
-    CallMeters meter = call_meters_of_key(key.place, nullptr, key.pool->rules);
-    bool there = clear_meter(tables, hash, &meter);
-    meter_tables_close(tables);
-    if (there) return;
-    pool_cache_retry(hash, attempt);
+    if (clear_key(tables, key, Clears::kAllBlocks, attempt)) return;
+  }
+}
+
+void close_breaker_of_key(const KeyId &id) {
+  for (int attempt = 0;; ++attempt) {
+    MeterTables tables;
+    KeyReference key;
+    if (!pool_cache_open_key(id, RowExclusiveLock, &key, &tables)) return;
+    if (clear_key(tables, key, Clears::kBreaker, attempt)) return;
   }
 }
 
@@ -60,7 +75,7 @@ static bool clear_quotas(const MeterTables &tables, Pool *pool, std::string_view
   for (int i = 0; i < rules->quota_count && there; ++i) {
     if (!all && rules->quotas[i].name != name) continue;
     CallMeters meter = call_meters_of_quota(&rules->quotas[i], rules);
-    there = clear_meter(tables, pool->hash, &meter);
+    there = clear_meter(tables, pool->hash, Clears::kAllBlocks, &meter);
   }
   return there;
 }

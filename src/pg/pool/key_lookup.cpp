@@ -3,14 +3,22 @@
 
 #include "core/provider_name.h"
 #include "pg/catalog/relations.h"
+#include "pg/pool/limit_columns.h"
 #include "pg/server/arguments.h"
 #include "pg/server/core_call.h"
 #include "pg/server/report.h"
 
-static std::string_view text_of(HeapTuple row, AttrNumber column, TupleDesc columns) {
-  bool is_null;
-  Datum value = heap_getattr(row, column, columns, &is_null);
+static std::string_view copied_text(Datum value, bool is_null) {
   return is_null ? std::string_view() : text_view(DatumGetTextPCopy(value));
+}
+
+static void read_row(HeapTuple row, TupleDesc columns, FoundKey *key) {
+  Datum values[kKeysColumns];
+  bool nulls[kKeysColumns];
+  read_provider_keys_row(row, columns, values, nulls);
+  key->provider = copied_text(values[kKeysProvider - 1], nulls[kKeysProvider - 1]);
+  key->account = copied_text(values[kKeysAccount - 1], nulls[kKeysAccount - 1]);
+  key->limits = limits_of_row(LimitsOf::kKeys, values, nulls);
 }
 
 // False also if somebody disabled the trigger that checks the name.
@@ -19,10 +27,7 @@ static bool find_row(Relation keys, const keypool::KeyId &id, Snapshot snapshot,
   ScanKeyInit(&condition, kKeysId, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(id.bytes));
   SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_id, true, snapshot, 1, &condition);
   *key = {};
-  if (HeapTuple row = systable_getnext(scan)) {
-    key->provider = text_of(row, kKeysProvider, RelationGetDescr(keys));
-    key->account = text_of(row, kKeysAccount, RelationGetDescr(keys));
-  }
+  if (HeapTuple row = systable_getnext(scan)) read_row(row, RelationGetDescr(keys), key);
   systable_endscan(scan);
   return call_core([&] { return keypool::CheckProviderName(key->provider); }).ok();
 }

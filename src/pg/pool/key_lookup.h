@@ -7,6 +7,7 @@
 
 #include <string_view>
 
+#include "core/quota/limits.h"
 #include "pg/state/meter_store.h"
 
 // A key as its row says, in the current context, and where its meter lies.
@@ -14,6 +15,7 @@ struct FoundKey {
   MeterPlace place;
   std::string_view provider;
   std::string_view account;  // empty: none
+  keypool::Limits limits;
 };
 
 // False if there is no such key. Raises KP404 if it has no meter.

@@ -265,13 +265,11 @@ static bool is_often_missed(uint32 hash) {
 
 // Finds a key that is not loaded. False if there is none.
 static bool find_missed(const keypool::KeyId &id, KeyReference *key, bool *loaded) {
-  FoundKey found;
-  if (!find_key(id, &found)) return false;
-  uint32 hash = hash_of(found.provider);
-  Pool *pool = provide_pool(found.provider, hash, is_often_missed(hash), loaded);
-  auto *place = static_cast<MeterPlace *>(palloc(sizeof(MeterPlace)));
-  *place = found.place;
-  *key = {place, found.account, pool};
+  auto *found = static_cast<FoundKey *>(palloc(sizeof(FoundKey)));
+  if (!find_key(id, found)) return false;
+  uint32 hash = hash_of(found->provider);
+  Pool *pool = provide_pool(found->provider, hash, is_often_missed(hash), loaded);
+  *key = {&found->place, found->account, &found->limits, pool};
   return true;
 }
 
@@ -284,7 +282,7 @@ bool pool_cache_open_key(const keypool::KeyId &id, LOCKMODE mode, KeyReference *
       Pool *pool = cached->pool;
       note_use(pool);
       PoolKey *known = &pool->keys[cached->member.index];
-      *key = {&known->place, known->account, pool};
+      *key = {&known->place, known->account, known->limits, pool};
     } else if (!find_missed(id, key, &loaded)) {
       return false;
     }

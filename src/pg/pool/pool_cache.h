@@ -59,6 +59,7 @@ struct Pool : dlist_node {
 struct KeyReference {
   MeterPlace *place;
   std::string_view account;
+  const keypool::Limits *limits;
   Pool *pool;  // whose keys may not be loaded
 };
 

@@ -72,6 +72,9 @@ static Settlement settlement_of(const Report &report, const Understood &understo
   call.failure = {static_cast<uint8>(answer_class), effect.threshold, Max(effect.seconds, 1)};
   call.fails_account = effect.blames == AnswerEffect::kAccount;
   call.spares_pool = effect.spares_pool;
+  call.answer = &understood.answer;
+  call.written = report.written;
+  call.age_known = report.age_known;
   return call;
 }
 

@@ -20,7 +20,8 @@ struct Report {
   GivenAmount output;
   GivenAmount cached;
   GivenAmount cost;
-  keypool::TimeUs written;  // when the provider wrote it
+  keypool::TimeUs written;  // when the provider wrote it, if the caller knows; else now
+  bool age_known;           // the caller does
 };
 
 // What it comes to.

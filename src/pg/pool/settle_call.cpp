@@ -10,6 +10,7 @@ extern "C" {
 #include "core/quota/model_pattern.h"
 #include "pg/pool/blame.h"
 #include "pg/pool/breaker_guard.h"
+#include "pg/pool/remaining.h"
 #include "pg/server/clock.h"
 #include "pg/server/report.h"
 #include "pg/server/settings.h"
@@ -122,7 +123,7 @@ static Cooldown read_cooldown(const Settlement &settlement, const ProviderRules 
 static CallMeters find_meters(const Settlement &settlement, const ReadLease &lease, const KeyReference &key,
                               uint8 *probes) {
   ProviderRules *rules = key.pool->rules;
-  CallMeters call = call_meters_of_key(key.place, nullptr, rules);
+  CallMeters call = call_meters_of_key(key.place, key.limits, rules);
   if (lease.usable) {
     *probes = lease.lease.probe_flags & 1;
     for (int i = 0; i < keypool::kMaxQuotas; ++i) {
@@ -153,6 +154,26 @@ static void set_blames(const Settlement &settlement, const ReadLease &lease, con
   remarks->other_quota = blame.other_quota;
 }
 
+// A call that was longer, and does not say when the provider wrote what it says, tells nothing of now.
+static constexpr keypool::Second kShortCall = 2;
+
+static bool hears_of_remaining(const Settlement &settlement, const ReadLease &lease) {
+  if (settlement.answer == nullptr || settlement.answer->allowance_count == 0 || !lease.usable) return false;
+  return settlement.age_known || keypool::SecondOf(settlement.written) <= lease.lease.reservation.second + kShortCall;
+}
+
+// What is left is heard of; what is used up of other limits than the meters', of whatever a 429 would have blocked.
+static void set_remaining(const Settlement &settlement, const ReadLease &lease, const CallMeters &call,
+                          Remaining *remaining, CallEnd *end) {
+  if (!hears_of_remaining(settlement, lease)) return;
+  *remaining = remaining_of(*settlement.answer, call, settlement.written);
+  end->observed = remaining->observed;
+  end->observed_count = remaining->count;
+  if (remaining->used_up_until <= settlement.written || end->ending != Ending::kRecorded) return;
+  end->used_up = blame_limited(call, {}).meters;
+  end->used_up_until = Min(remaining->used_up_until, clock_now() + longest_block(*call.provider));
+}
+
 //
 // The step
 //
@@ -166,8 +187,8 @@ static TimeUs block_until(const CallMeters &call, const CallEnd &end, const Cool
 }
 
 // Ends the call in meters that are locked, and are as they are configured.
-static CallEnded end_under_lock(const Meters &meters, Wakeups *ring, const CallMeters &call,
-                                const Cooldown &cooldown, TimeUs now, CallEnd *end, MeterChange *change) {
+static CallEnded end_under_lock(const Meters &meters, Wakeups *ring, const CallMeters &call, const Cooldown &cooldown,
+                                TimeUs now, CallEnd *end, MeterChange *change) {
   end->until = block_until(call, *end, cooldown, keypool::CommonNow(meters.meter, call.count, now));
   meter_change_start(change, meters);
   CallEnded ended = keypool::EndCall(change->edits, call.rules, call.count, *end, longest_block(*call.provider), now);
@@ -268,6 +289,8 @@ static Settled settle(const Settlement &settlement, const ReadLease &lease, bool
     CallMeters call = find_meters(settlement, lease, key, &probes);
     Remarks remarks = {};
     CallEnd end = describe_end(settlement, lease, call, &remarks);
+    Remaining remaining = {};
+    set_remaining(settlement, lease, call, &remaining, &end);
     end.probes = probes;
     end.only_suspects = only_suspects;
     Cooldown cooldown = {};

@@ -38,6 +38,11 @@ struct Settlement {
   keypool::BreakerRule failure;  // kFailed
   bool fails_account;            // kFailed: it is the fault of the account's quotas; else of the key
   bool spares_pool;              // kFailed: a breaker opens only while it takes out at most half of the provider's keys
+  // What the provider says remains of its limits, and when it said so; null: nothing. `age_known`: the caller says how
+  // old that is; else it is heard only of a call that was short.
+  const keypool::Answer *answer;
+  keypool::TimeUs written;
+  bool age_known;
 };
 
 struct Settled {

@@ -168,6 +168,7 @@ Datum keypool_report(PG_FUNCTION_ARGS) {
   report.cached = given_amount(fcinfo, 8);
   report.cost = given_amount(fcinfo, 9);
   report.written = argument_written(fcinfo, 10);
+  report.age_known = argument_given(fcinfo, 10);
   report_if_read_only("keypool_report");
   Reported reported = report_call(report);
   Datum values[4];

@@ -6,6 +6,7 @@
 #include "pg/catalog/privileges.h"
 #include "pg/catalog/provider_changes.h"
 #include "pg/catalog/relations.h"
+#include "pg/pool/clear_blocks.h"
 #include "pg/secrets/new_secrets.h"
 #include "pg/secrets/secrets.h"
 #include "pg/secrets/statement_hiding.h"
@@ -142,6 +143,14 @@ static void insert_row(KeyRow *row) {
   take_value(row, false, name);
 }
 
+// What the provider said of the old secret says nothing of a new one. One that was only sealed again is the same.
+static void judge_new_secret(const TriggerData *trigger) {
+  KeyRow old_row = read_row(trigger->tg_trigtuple, trigger), row = read_row(trigger->tg_newtuple, trigger);
+  bool same = same_value(old_row, row, kKeysValue) ||
+              (!row.is_null(kKeysFingerprint) && same_value(old_row, row, kKeysFingerprint));
+  if (!same && !is_replicating()) close_breaker_of_key(owner_of(row).id);
+}
+
 extern "C" {
 
 // BEFORE INSERT OR UPDATE OR DELETE ON keypool.provider_keys FOR EACH ROW. The change is announced before it is made as
@@ -173,6 +182,7 @@ Datum keypool_after_key_change(PG_FUNCTION_ARGS) {
     meter_store_add(MeterKind::kKey, key.id, keypool::FreshMeter(keypool::kSecondSlots, call_timeout_of(key.provider)));
   if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) meter_store_remove(MeterKind::kKey, key.id);
   tell_provider_change(key.provider);
+  if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) judge_new_secret(trigger);
   return PointerGetDatum(nullptr);
 }
 
