@@ -4,6 +4,7 @@
 from typing import NamedTuple
 
 from affinity_model import preferred_of
+from breaker_model import ACTIONS, FAILURES, Failure, class_of, overload_delay
 from limited_model import wait_ms
 from slots_model import SECOND, Amounts
 
@@ -21,6 +22,7 @@ class Lease(NamedTuple):
     estimates: Amounts
     quotas: tuple  # tags
     model: str     # "": none was named
+    probes: frozenset = frozenset()  # tags of the quotas, and 0 for the key, whose breakers' probe it is
 
 
 class Request(NamedTuple):
@@ -39,6 +41,14 @@ class Used(NamedTuple):
     output: int | None = None
     cached: int | None = None
     cost: int | None = None
+
+
+class Ended(NamedTuple):
+    """What became of a call."""
+    counted: bool
+    blocks: list        # the deadlines of what was blocked
+    failures: int = 0   # in a row, of the first that failed
+    out_until: int = 0  # until when what failed is out; 0: it is not
 
 
 class Answer(NamedTuple):
@@ -135,9 +145,11 @@ class Pool:
         for one in limited:
             one.keep_up(clock)
         now = max(one.meter.now(clock) for one in limited)
+        tags = [0, *(quota.tag() for quota in limited[1:])]
+        probes = frozenset(tag for tag, one in zip(tags, limited) if one.meter.begin_probe(now))
         sequences = [one.meter.reserve(one.rule, estimates, now) for one in limited]
         key.meter.turn = turn
-        return Lease(key.id, now // SECOND, sequences[0], estimates, tuple(quota.tag() for quota in limited[1:]), request.model)
+        return Lease(key.id, now // SECOND, sequences[0], estimates, tuple(tags[1:]), request.model, probes)
 
     # -- settling
 
@@ -149,8 +161,8 @@ class Pool:
         return [key] + [by_tag[tag] for tag in lease.quotas if tag in by_tag]
 
     # Ends a call: a "record", a "release" or a "429"; a "block" is a 429 of nobody knows which call. Blocks what is to blame:
-    # [(key or quota, model, until)]. Answers whether the call counted, or was given back; and the deadlines of the blocks.
-    def settle(self, ending, key, clock, used, lease, model="", blame=()):
+    # [(key or quota, model, until)]. `health`: "served", a Failure, or nothing that breakers hear of.
+    def settle(self, ending, key, clock, used, lease, model="", blame=(), health=None):
         limited = self.limited_by(key, lease, model)
         for one in limited:
             one.keep_up(clock)
@@ -158,7 +170,42 @@ class Pool:
         if lease and now < lease.second * SECOND <= now + 600 * SECOND:
             now = lease.second * SECOND
         end = self.end_without_lease if lease is None else self.end_too_old if is_old(lease, clock) else self.end_by_lease
-        return end(ending, limited, clock, now, used, lease), [block(*its, now) for its in blame]
+        spares = self.may_open(key, health, lease, clock)
+        counted = end(ending, limited, clock, now, used, lease)
+        blocks = [block(*its, now) for its in blame]
+        if lease is None or is_old(lease, clock) or not counted:
+            return Ended(counted, blocks)
+        return Ended(counted, blocks, *self.note_health(limited, lease, health, not spares, now))
+
+    # Whether a failure of this call may open the key's breaker: at most half of the keys, but one, may be out at once.
+    def may_open(self, key, health, lease, clock):
+        asks = isinstance(health, Failure) and health.spares_pool and lease and not is_old(lease, clock)
+        if not asks or not key.meter.breaker.would_open(health, lease.second):
+            return True
+        on = [other for other in self.keys.values() if other.is_on(clock)]
+        out = [other for other in on if other is not key and other.meter.breaker.openings]
+        return len(out) < max(len(on) // 2, 1)
+
+    def note_health(self, limited, lease, health, only_suspects, now):
+        failed = self.failed(limited, health)
+        for one in limited:
+            breaker = one.meter.breaker
+            if health == "served":
+                one.meter.breaker = breaker.succeeded(lease.second)
+            elif one in failed and only_suspects and breaker.would_open(health, lease.second):
+                one.meter.suspect(health, lease.second, now)
+            elif one in failed:
+                one.meter.breaker = breaker.failed(health, lease.second, now)
+            elif (one.tag() if one is not limited[0] else 0) in lease.probes:
+                one.meter.breaker = breaker.unprobed()
+        return (failed[0].meter.breaker.failures if failed else 0), max([one.meter.out_until(now) for one in failed], default=0)
+
+    # Whose fault it is, in the order of the call's meters.
+    def failed(self, limited, health):
+        if not isinstance(health, Failure):
+            return []
+        quotas = [quota for quota in limited[1:] if quota.account is not None] if health.of_account else []
+        return quotas or limited[:1]
 
     # The key's oldest call is taken to be this one. A 429 counts only if one is open.
     def end_without_lease(self, ending, limited, clock, now, used, _):
@@ -189,17 +236,36 @@ class Pool:
 
     def record(self, key, clock, used, lease=None, model=""):
         amounts = amounts_used(used, lease.estimates if lease else Amounts())
-        return self.settle("record", key, clock, amounts, lease, model)[0]
+        return self.settle("record", key, clock, amounts, lease, model, health="served").counted
 
     def release(self, key, clock, lease):
-        return self.settle("release", key, clock, Amounts(), lease)[0]
+        return self.settle("release", key, clock, Amounts(), lease).counted
 
     # Answers until when what is to blame is blocked.
     def mark_429(self, key, clock, seconds=None, lease=None, scope=None, model="", only_blocks=False):
+        return max(self.limit(key, clock, seconds, lease, scope, model, only_blocks).blocks)
+
+    def limit(self, key, clock, seconds, lease, scope=None, model="", only_blocks=False, used=Amounts()):
         limited = self.limited_by(key, lease, model)
         until = max(one.kept_up(clock).now(clock) for one in limited) + self.provider.cooldown(seconds)
         blame = [(*its, until) for its in self.blamed(limited, scope, (lease.model if lease else "") or model)]
-        return max(self.settle("block" if only_blocks else "429", key, clock, Amounts(), lease, model, blame)[1])
+        return self.settle("block" if only_blocks else "429", key, clock, used, lease, model, blame)
+
+    # What keypool_report answers: class, action, retry_after_ms, settled.
+    def report(self, key, clock, lease, status, error_code, retry_after, tokens):
+        kind = class_of(status, error_code, retry_after)
+        refused = not error_code and status >= 300
+        used = amounts_used(Used(tokens), lease.estimates if lease and not refused else Amounts())
+        if kind in ("rate", "exhausted"):
+            ended = self.limit(key, clock, retry_after, lease, used=amounts_used(Used(tokens), Amounts()))
+        elif kind == "unsent":
+            ended = self.settle("release", key, clock, Amounts(), lease)
+        else:
+            health = "served" if kind == "ok" else FAILURES.get(kind)
+            ended = self.settle("record", key, clock, used, lease, health=health)
+        retry = {"overloaded": clock + overload_delay(ended.failures), "ok": 0, "client": 0}.get(
+            kind, max([ended.out_until, *ended.blocks]))
+        return kind, ACTIONS.get(kind, "other_key"), wait_ms(retry, clock) if retry > clock else None, ended.counted
 
     # [(key or quota, the model that is blocked, "" for all)]
     def blamed(self, limited, scope, model):
@@ -235,7 +301,8 @@ def answers_of(waits, returns, clock):
 def answer_of(wait, moment, clock):
     if wait.what == "max_in_flight":
         return Answer("busy", wait_ms(min(moment, clock + LONGEST_GUESS), clock), wait.by, wait.what)
-    return Answer("cooling" if wait.what == "cooldown" else "limited", wait_ms(moment, clock), wait.by, wait.what)
+    status = "cooling" if wait.what in ("cooldown", "breaker") else "limited"
+    return Answer(status, wait_ms(moment, clock), wait.by, wait.what)
 
 
 # Of what the call does not say its estimate stands, as far as there is room for it.

@@ -13,7 +13,7 @@ from slots_model import SECOND
 START = 1_767_268_800 * SECOND  # 2026-01-01 12:00 UTC
 LISTED_KEY = ("id", "priority", "is_active", "weight", "max_rpm", "max_tpm", "last_429_at", "cooldown_until",
               "total_requests", "total_tokens", "last_used_at", "window_requests", "window_tokens", "open_reservations",
-              "in_flight")
+              "in_flight", "breaker", "breaker_until", "breaker_reason")
 LISTED_QUOTA = ("id", "name", "account", "counts", "total_requests", "total_tokens", "window_requests", "window_tokens",
                 "day_requests", "day_tokens", "month_requests", "month_tokens", "in_flight", "blocked_until",
                 "retry_after_ms")

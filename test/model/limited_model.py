@@ -132,8 +132,14 @@ class Key(Limited):
             "last_used_at": meter.last_used or None, "window_requests": meter.window(clock, "requests"),
             "window_tokens": meter.window(clock, "tokens"),
             "open_reservations": sum(slot.requests for _, slot in meter.reserved.among(meter.second(clock), 61)),
-            "in_flight": meter.open_calls(clock).requests, "turn": meter.turn,
+            "in_flight": meter.open_calls(clock).requests, **self.listed_breaker(meter, meter.now(clock)), "turn": meter.turn,
         }
+
+    def listed_breaker(self, meter, now):
+        suspect = meter.is_suspect(now)
+        return {"breaker": "suspect" if suspect else meter.breaker.word(now),
+                "breaker_until": (meter.blocked_until if suspect else meter.breaker.holds_until(now)) or None,
+                "breaker_reason": meter.breaker.reason}
 
     # What keypool_usage shows: minutes with something in them, newest first.
     def usage(self, clock, minutes):
@@ -173,7 +179,7 @@ class Quota(Limited):
             "day_requests": day("requests"), "day_tokens": day("tokens"),
             "month_requests": period(meter.month, "requests"), "month_tokens": period(meter.month, "tokens"),
             "in_flight": meter.open_calls(clock).requests,
-            "blocked_until": meter.blocked_until if meter.blocked_until > meter.now(clock) else None,
+            "blocked_until": meter.out_until(meter.now(clock)) or None,
             "retry_after_ms": wait_ms(refusal.guess, clock) if refusal else None,
         }
 

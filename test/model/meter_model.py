@@ -3,6 +3,7 @@
 # Times are microseconds since 1970, seconds and minutes whole ones; 0: never. Nothing here is shared with the extension.
 from typing import NamedTuple
 
+from breaker_model import SUSPECT, Breaker
 from slots_model import SECOND, Amounts, Open, Period, Recorded, Reserved, Ring, less, sum_of
 
 DAY = 86_400           # seconds
@@ -24,7 +25,7 @@ class Refusal(NamedTuple):
     """Why a meter does not admit a request. Of two that end at the same time a cooldown is told first."""
     guess: int    # when to come back, as somebody is told
     moment: int   # when it admits the request if nothing else happens
-    what: str     # a limit's name, or "cooldown"
+    what: str     # a limit's name, "cooldown" or "breaker"
 
     @property
     def cools(self):
@@ -44,6 +45,7 @@ class Meter:
         self.minutes = {}       # minute -> (requests, tokens, 429s)
         self.recorded, self.reserved, self.open = Ring(64), Ring(64), Ring(16)
         self.turn = 0
+        self.breaker = Breaker()
 
     def copy(self):
         twin = object.__new__(Meter)
@@ -156,6 +158,7 @@ class Meter:
 
     def obstacles(self, of, amounts, model, now):
         yield Refusal(self.blocked_for(model), self.blocked_for(model), "cooldown")
+        yield Refusal(self.breaker.holds_until(now), self.breaker.holds_until(now), "breaker")
         asked = of.rule.asked(amounts)
         for limit in of.limits:
             moment = self.first_room(limit, of, asked[UNITS[limit]], now)
@@ -294,9 +297,31 @@ class Meter:
         self.models = self.models[:place] + ((model, until),) + self.models[place + 1:]
         return until
 
-    def clear_blocks(self):
+    def clear_blocks(self, clock):
         self.blocked_until = 0
         self.models = (("", 0),) * BLOCKED_MODELS
+        self.breaker = self.breaker.closed(self.now(clock))
+
+    # A selection that is let through by a breaker that is due is its probe. Answers whether it is.
+    def begin_probe(self, now):
+        is_due = self.breaker.word(now) == "due"
+        if is_due:
+            self.breaker = self.breaker.probed(now)
+        return is_due
+
+    # The failure is not taken to be this meter's: it is out for a minute only.
+    def suspect(self, failure, selected_in, now):
+        if self.breaker.hears(selected_in):
+            self.breaker = self.breaker.suspected(failure)
+            self.blocked_until = max(self.blocked_until, now + SUSPECT * SECOND)
+
+    def is_suspect(self, now):
+        return not self.breaker.openings and self.breaker.seconds > 0 and self.blocked_until > now
+
+    # Until when what has failed is out; 0: it is not.
+    def out_until(self, now):
+        until = max(self.blocked_until, self.breaker.holds_until(now))
+        return until if until > now else 0
 
     # -- upkeep: as it is configured, and after a clock that was far ahead once
 
@@ -349,6 +374,7 @@ class Meter:
         latest = clock + longest_block
         self.blocked_until = min(self.blocked_until, latest)
         self.models = tuple((model, min(until, latest)) for model, until in self.models)
+        self.breaker = self.breaker.cut(latest, clock)
         self.day = self.day._replace(end=min(self.day.end, ends[0]))
         self.month = self.month._replace(end=min(self.month.end, ends[1]))
 
@@ -368,4 +394,5 @@ class Meter:
         self.reserved, self.open = Ring(64), Ring(16)
         self.reserved.put(clock // SECOND, Reserved(0, *map(sum, zip((0, 0, 0), *held))))
         self.open.put(clock // SECOND // self.open_width(), calls)
+        self.breaker = self.breaker.unprobed()
         self.last_selected = clock

@@ -76,6 +76,16 @@ class Configuring:
         active = self.random.random() < 0.5
         return self.toggle_key(*self.some_key(), active, None if active else self.random.choice((None, 1, 30, 90)))
 
+    # Another secret, of which nothing bad is known yet.
+    def set_secret(self):
+        pool, key = self.some_key()
+        self.serial += 1
+        key.secret = f"sk-{self.serial}-changed"
+        key.keep_up(self.clock)
+        key.meter.breaker = key.meter.breaker.closed(key.meter.now(self.clock))
+        self.note("secret")
+        return self.configure(pool, "set_secret", ("",), "SELECT keypool_set_secret(%s, %s)::text", key.id, key.secret)
+
     # A whole provider is switched off, so that it has no active key left; or on.
     def switch_off(self):
         pool = self.some_pool()
@@ -151,5 +161,5 @@ class Configuring:
         return self.configure(pool, "set_provider", ("",), "SELECT keypool_set_provider(%s, %s)::text", pool.provider.name,
                               json.dumps(settings))
 
-    STEPS = {toggle: 2, switch_off: 0.2, switch_on: 0.3, delete: 0.3, add_key: 0.3, change_key: 1, add_quota: 0.3,
+    STEPS = {toggle: 2, set_secret: 0.2, switch_off: 0.2, switch_on: 0.3, delete: 0.3, add_key: 0.3, change_key: 1, add_quota: 0.3,
              change_quota: 0.7, delete_quota: 0.3, change_provider: 0.4}

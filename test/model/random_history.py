@@ -19,7 +19,19 @@ TOKENS = (None, 0, 0, 1, 10, 100, 100, 400, 999, 1000, 1001, 5000)
 AFFINITIES = ("", "", "", "one", "two", "a longer name of a conversation", "\u00e4")
 PARTS = (0, 0, 0, 1, 10, 60, 300)
 STARTS = [START + days * 86_400 * SECOND for days in (0, 58, 66, 93, 247, 296, 303, 364, 788)]  # changes of clock, leap day
+STATUSES = (200, 200, 200, 401, 402, 403, 403, 400, 429, 500, 500, 503, 529, None)
 SQLSTATES = {"no_key": "KP404", "too_large": "KP413"}  # else KP429
+
+
+# What has happened to a breaker.
+def breaker_events(before, meter, clock):
+    after = meter.breaker
+    if after.openings > before.openings:
+        yield "breaker opened again" if before.openings else "breaker opened"
+    if before.openings and not after.openings:
+        yield "breaker closed"
+    if meter.is_suspect(meter.now(clock)) and after != before:
+        yield "suspect"
 
 
 class History(Configuring):
@@ -96,7 +108,7 @@ class History(Configuring):
         function = self.random.choices(("select", "try_select", "peek"), (4, 4, 2))[0]
         request = self.some_request(pool)
         got = self.run("SELECT key_id::text, key_value, status, retry_after_ms, lease, priority, max_rpm, max_tpm, blocked_by,"
-                       f" blocked_limit FROM keypool_{function}(%s, %s, %s, %s, %s, %s, %s::uuid[], %s)", pool.provider.name,
+                       f" blocked_limit FROM keypool_{function}(%s, %s, %s, %s, %s, %s, %s::uuid[], cached_tokens => %s)", pool.provider.name,
                        request.tokens, request.model or None, request.output, request.cost, request.affinity or None,
                        sorted(request.excluded) or None, request.cached)
         choice = pool.choose(request, self.clock)
@@ -142,6 +154,8 @@ class History(Configuring):
         if selects:
             self.leases.append((pool.reserve(key, request, turn, self.clock), got[4]))
         self.note(f"{function} ok", *self.kinds_of_choice(pool, key, request))
+        if selects and self.leases[-1][0].probes:
+            self.note("probe")
 
     def kinds_of_choice(self, pool, key, request):
         kinds = {"back by itself": not key.active, "weighted": key.weight > 1, "of a model": request.model,
@@ -236,13 +250,31 @@ class History(Configuring):
                   "blocked a model" if its_model else "blocked a quota" if isinstance(one, Quota) else "blocked a key")
         return pool
 
+    # What the provider answered to a call, mostly one that has just been selected.
+    def report(self):
+        call = self.some_lease() if self.random.random() < 0.9 else (*self.some_key(), None, None)
+        if call is None:
+            return None
+        pool, key, lease, text = call
+        status = self.random.choice(STATUSES)
+        error_code = self.random.choice(("timeout", "broken", "cancelled", *(("connect",) if lease else ()))) if status is None else None
+        retry_after = self.random.choice((None, 1, 20, 4000)) if status == 429 else None
+        tokens = self.random.choice((None, 0, 50, 999))
+        before = {one.id: one.meter.breaker for one in (key, *pool.quotas.values())}
+        got = self.run("SELECT class, action, retry_after_ms, settled FROM keypool_report(%s, %s, %s, %s, %s, tokens => %s)", key.id, text,
+                       status, retry_after and f"retry-after: {retry_after}", error_code, tokens)
+        self.expect("report", pool.report(key, self.clock, lease, status, error_code, retry_after, tokens), got)
+        self.note(f"report {got[0]}", *(event for one in (key, *pool.quotas.values())
+                                        for event in breaker_events(before[one.id], one.meter, self.clock)))
+        return pool
+
     def clear_cooldown(self):
         return self.clear_key(*self.some_key())
 
     def clear_key(self, pool, key):
         self.expect("clear", ("",), self.run("SELECT keypool_clear_cooldown(%s)::text", key.id))
         key.keep_up(self.clock)
-        key.meter.clear_blocks()
+        key.meter.clear_blocks(self.clock)
         self.note("clear_cooldown")
         return pool
 
@@ -255,7 +287,7 @@ class History(Configuring):
         self.expect("clear", ("",), self.run("SELECT keypool_clear_cooldown(%s, %s)::text", pool.provider.name, name))
         for one in [quota] if quota else pool.quotas.values():
             one.keep_up(self.clock)
-            one.meter.clear_blocks()
+            one.meter.clear_blocks(self.clock)
         self.note("clear_cooldown of quotas")
         return pool
 
@@ -323,7 +355,7 @@ class History(Configuring):
 
     # What is done, and how often.
     STEPS = Configuring.STEPS | {
-        select: 50, record: 16, release: 5, mark_429: 2, clear_cooldown: 1, clear_cooldown_of_quotas: 0.5, usage: 1,
+        select: 50, record: 16, release: 5, report: 9, mark_429: 2, clear_cooldown: 1, clear_cooldown_of_quotas: 0.5, usage: 1,
         clock_forward: 14, clock_far_forward: 0.4, clock_back: 0.5, clock_far_back: 0.05}
 
     def step(self):

@@ -136,7 +136,7 @@ class State:
             return (self.pool.release(key, self.clock, lease),)
         if call.kind == "mark_429":
             return (self.pool.mark_429(key, self.clock, call.seconds, lease, call.scope),)
-        key.meter.clear_blocks()
+        key.meter.clear_blocks(self.clock)
         return ("",)
 
     # What tells this state from others that are reached by the same calls.

@@ -18,7 +18,9 @@ MUST_HAPPEN = (
     "release open", "release closed", "mark_429 lease", "mark_429 none", "mark_429 bad lease", "blocked a key",
     "blocked a model", "blocked a quota", "clear_cooldown", "clear_cooldown of quotas", "toggle on", "toggle off",
     "toggle for a time", "delete", "add", "limits", "quota made", "quota changed", "quota deleted", "quota refused",
-    "provider", "clock forward", "clock back", "clock far back", "day or month ended", "usage")
+    "report ok", "report rate", "report exhausted", "report auth", "report billing", "report forbidden",
+    "report server", "report overloaded", "report client", "report unsent", "breaker opened", "breaker opened again",
+    "breaker closed", "probe", "suspect", "secret", "provider", "clock forward", "clock back", "clock far back", "day or month ended", "usage")
 
 
 # Walks so many steps on a new database. Answers how many were done, and whether all of them agreed with the model.
