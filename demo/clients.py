@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import psycopg2
 
-from ledger import Selection, is_usable
+from ledger import Selection, is_on
 
 
 class Traffic(NamedTuple):
@@ -42,9 +42,9 @@ class Keypool:
         PREPARE try_select(text, bigint, text, bigint) AS
             SELECT status, retry_after_ms, key_id::text, key_value, lease
             FROM keypool_try_select($1, tokens => $2, model => $3, output_tokens => $4);
-        PREPARE record(uuid, bigint, text, bigint) AS SELECT keypool_record($1, $2, $3, output_tokens => $4);
-        PREPARE release(uuid, text) AS SELECT keypool_release($1, $2);
-        PREPARE mark_429(uuid, double precision, text) AS SELECT keypool_mark_429($1, $2, $3);
+        PREPARE report(uuid, text, bigint, text, text, bigint, bigint) AS
+            SELECT action, retry_after_ms
+            FROM keypool_report($1, $2, $3, $4, $5, tokens => $6, output_tokens => $7);
     """
 
     def __init__(self, provider):
@@ -62,21 +62,18 @@ class Keypool:
         call.status, call.retry_after_ms, call.key_id, call.key_value, call.lease = self.execute(
             "try_select", self.provider, call.prompt + call.max_output, call.model, call.max_output)
 
-    def record(self, call):
-        self.execute("record", call.key_id, call.prompt + call.output, call.lease, call.output)
-
-    def release(self, call):
-        self.execute("release", call.key_id, call.lease)
-
-    def mark_429(self, call, seconds):
-        self.execute("mark_429", call.key_id, seconds, call.lease)
+    def report(self, call, answer):
+        """(what to do next, and in how many milliseconds)"""
+        used = (call.prompt + call.output, call.output) if answer.status == 200 else (None, None)
+        return self.execute("report", call.key_id, call.lease, answer.status, answer.headers, answer.error_code, *used)
 
 
 class KeysInTurn:
-    """Without keypool: takes the next key, and leaves a key alone for as long as a 429 on it said."""
+    """Without keypool: takes the next key, and leaves one that was refused alone for as long as
+    it was told, or for a second."""
 
     def __init__(self, accounts, provider):
-        self.keys = [key for key in accounts if key["provider"] == provider and is_usable(key)]
+        self.keys = [key for key in accounts if key["provider"] == provider and is_on(key)]
         random.shuffle(self.keys)
         self.ready_from = {key["key_id"]: time.time() + (key["cooling_seconds"] or 0) for key in self.keys}
 
@@ -90,14 +87,11 @@ class KeysInTurn:
         self.keys.append(key)
         call.key_id, call.key_value = key["key_id"], key["secret"]
 
-    def record(self, call):
-        pass
-
-    def release(self, call):
-        pass
-
-    def mark_429(self, call, seconds):
-        self.ready_from[call.key_id] = time.time() + seconds
+    def report(self, call, answer):
+        if answer.status not in (200, None):
+            told = json.loads(answer.headers).get("Retry-After", "")
+            self.ready_from[call.key_id] = time.time() + (float(told) if told.replace(".", "").isdigit() else 1)
+        return "done" if answer.status == 200 else "other_key", None
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -111,17 +105,26 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+class Answer(NamedTuple):
+    """What the provider answered."""
+    status: int | None = None
+    headers: str | None = None      # a JSON object
+    error_code: str | None = None
+    body: dict = {}
+
+
 class Log:
     """What one client did."""
 
     def __init__(self, provider):
         self.provider = provider
-        self.asked = self.served = self.tokens = self.too_many = self.dropped = self.wrong_key = 0
+        self.asked = self.served = self.tokens = self.too_many = self.dropped = self.failed = self.bad = self.wrong_key = 0
         self.selections = []
 
 
 class Client:
-    def __init__(self, number, provider, gateway, socket_path):
+    def __init__(self, number, provider, gateway, socket_path, accounts):
+        self.bad_keys = {key["secret"]: key for key in accounts if key.get("bad")}
         self.provider, self.traffic, self.gateway = provider, TRAFFIC[provider], gateway
         self.model = self.traffic.models[number % len(self.traffic.models)]
         self.random = random.Random(f"{provider} {number}")
@@ -153,19 +156,13 @@ class Client:
             if call.status != "ok":
                 sleep_until(min(time.time() + call.retry_after_ms / 1000, end))
                 continue
-            try:
-                status, retry_after, answer = self.send(call)
-            except (ConnectionError, http.client.HTTPException):
-                self.http.close()
-                self.log.dropped += 1
-                call.released = True
-                self.settle(call, self.gateway.release)
-                continue
-            if status != 429:
-                self.served(call, status, answer)
+            answer = self.send(call)
+            self.note(call, answer)
+            action, call.told_ms = self.report(call, answer)
+            if action in ("done", "give_up"):
                 return
-            self.log.too_many += 1
-            self.settle(call, self.gateway.mark_429, retry_after)
+            if action == "later":
+                sleep_until(min(time.time() + call.told_ms / 1000, end))
 
     def select(self, prompt):
         call = Selection(self.provider, self.model, prompt, self.traffic.max_tokens, asked=time.time())
@@ -176,24 +173,34 @@ class Client:
 
     def send(self, call):
         body = json.dumps({"model": call.model, "prompt_tokens": call.prompt, "max_tokens": call.max_output})
-        self.http.request("POST", "/chat", body, {"Authorization": f"Bearer {call.key_value}"})
-        response = self.http.getresponse()
-        return response.status, int(response.headers.get("Retry-After", 0)), json.loads(response.read())
+        try:
+            self.http.request("POST", "/chat", body, {"Authorization": f"Bearer {call.key_value}"})
+            response = self.http.getresponse()
+            return Answer(response.status, json.dumps(dict(response.headers)), None, json.loads(response.read()))
+        except (ConnectionError, http.client.HTTPException):
+            self.http.close()
+            return Answer(error_code="connect")
 
-    def served(self, call, status, answer):
-        call.output = answer.get("completion_tokens", 0)
-        self.settle(call, self.gateway.record)
-        if status == 200 and answer["key_id"] == call.key_id:
-            self.log.served += 1
-            self.log.tokens += call.prompt + call.output
-        else:
-            self.log.wrong_key += 1
-
-    @staticmethod
-    def settle(call, statement, *arguments):
+    def report(self, call, answer):
         call.settling = time.time()
-        statement(call, *arguments)
+        told = self.gateway.report(call, answer)
         call.settled = time.time()
+        return told
+
+    def note(self, call, answer):
+        """For the demo's own books."""
+        log, bad = self.log, self.bad_keys.get(call.key_value)
+        call.released, call.failed = answer.status is None, answer.status not in (200, 429, None)
+        call.output = answer.body.get("completion_tokens", 0)
+        call.rests = None if answer.status not in (401, 402) else bad["account"] if answer.status == 402 else call.key_id
+        log.dropped += call.released
+        log.failed += call.failed
+        log.too_many += answer.status == 429
+        log.bad += bad is not None
+        if answer.status == 200:
+            log.served += answer.body["key_id"] == call.key_id
+            log.tokens += call.prompt + call.output
+        log.wrong_key += (bad["bad"] if bad else 200) != answer.status if answer.status in (200, 401, 402) else 0
 
 
 def sleep_until(moment):

@@ -14,8 +14,12 @@ from provider_simulator import DAY, limits_of, midnight_after
 TOLERANCE = 0.010
 
 
-def is_usable(key):
+def is_on(key):
     return not key["disabled"] and not key["sealed_with_lost_key"]
+
+
+def is_usable(key):
+    return is_on(key) and not key.get("bad")
 
 
 @dataclass
@@ -36,11 +40,15 @@ class Selection:
     settled: float = math.inf
     output: int = 0
     released: bool = False
+    failed: bool = False            # it counts as a request, and used no tokens
+    told_ms: int | None = None      # by the report: how long what it blames rests
+    rests: str | None = None        # a key, or an account
 
     def amounts(self, unit):
         """(while the call is open, when it is settled)"""
-        return {"requests": (1, 1), "tokens": (self.prompt + self.max_output, self.prompt + self.output),
-                "input": (self.prompt, self.prompt), "output": (self.max_output, self.output),
+        prompt = 0 if self.failed else self.prompt
+        return {"requests": (1, 1), "tokens": (self.prompt + self.max_output, prompt + self.output),
+                "input": (self.prompt, prompt), "output": (self.max_output, self.output),
                 "calls in flight": (1, 0)}[unit]
 
 
@@ -70,11 +78,11 @@ class Ledger:
             ready_from = self.ready_from[key["provider"]]
             cooled = loaded_at + (key["cooling_seconds"] or 0)
             ready_from[key["account"]] = min(ready_from[key["account"]], cooled)
-        account_of = {key["key_id"]: key["account"] for key in accounts}
+        self.account_of = {key["key_id"]: key["account"] for key in accounts}
         self.uses = collections.defaultdict(list)
         for use in selections:
             if use.key_id:
-                for pair in limits_of(account_of[use.key_id], use.model):
+                for pair in limits_of(self.account_of[use.key_id], use.model):
                     self.uses[pair].append(use)
 
     def opens_at(self, limit, holder, refusal):
@@ -87,6 +95,13 @@ class Ledger:
                 break
             moment, used = until, used - amount
         return moment
+
+    def asked_too_soon(self, selections):
+        """Those that were given a key while it rested, or its account did, as a report had said before."""
+        rests = [call for call in selections if call.told_ms and call.rests]
+        return [call for call in selections if call.key_id and any(
+            other.settled < call.asked and call.replied < other.settled + other.told_ms / 1000 - TOLERANCE
+            and other.rests in (call.key_id, self.account_of[call.key_id]) for other in rests)]
 
     def is_wrong(self, refusal):
         """True if an account had room at once, or will have before the moment that the answer names."""

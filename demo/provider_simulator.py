@@ -1,5 +1,7 @@
 """provider_simulator.py - five LLM providers in one process: HTTP on a Unix socket, limits as the providers have them.
 
+It also refuses bad keys (401, 402), and has bursts in which it serves nobody (500, 503, 529).
+
 It shares nothing with keypool: it knows the keys by their secrets, the account of each, and LIMITS, and keeps an exact
 log for each thing that is counted together (a Bucket). Sliding logs refuse whatever a fixed minute or a token bucket
 of the same size, refilled continuously (Anthropic), would refuse, and more.
@@ -27,6 +29,17 @@ LONGEST = 8.0       # seconds that one answer takes at most
 DROPPED = 0.004     # this share of the calls finds the door shut: the connection closes, nothing is counted
 DAY = "day"
 PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
+
+
+class Burst(NamedTuple):
+    """For a while, in seconds since the first call, a provider serves nobody."""
+    provider: str
+    begins: float
+    ends: float
+    status: int
+
+
+BURSTS = [Burst("anthropic", 8, 9.5, 529), Burst("gemini", 14, 15, 500), Burst("openai", 18, 18.5, 503)]
 
 
 class Limit(NamedTuple):
@@ -109,6 +122,14 @@ class Bucket:
             until = midnight_after(now) if self.limit.per == DAY else now + self.limit.per
             self.log.append((until, self.reserved(call)))
 
+    def fail(self, now):
+        """A call that is not served is a request all the same."""
+        self.served += 1
+        if self.limit.unit == "requests":
+            self.used += 1
+            self.peak = max(self.peak, self.used)
+            self.log.append((midnight_after(now) if self.limit.per == DAY else now + self.limit.per, 1))
+
     def finish(self, now, call, written):
         self.served += 1
         if self.limit.unit in ("requests", "input"):
@@ -148,6 +169,7 @@ class Simulator:
     def __init__(self, accounts, loaded_at):
         self.keys = {key["secret"]: key for key in accounts}
         self.loaded_at = loaded_at
+        self.first_call = None
         self.buckets = {}
         self.counts = {provider: collections.Counter() for provider in SPEEDS}
         past = sorted((-ago, tokens, key["secret"]) for key in accounts for ago, tokens in key["past"])
@@ -183,11 +205,16 @@ class Simulator:
         if random.random() < DROPPED:
             return None
         buckets, count = self.buckets_of(key, call), self.counts[key["provider"]]
+        if failure := key.get("bad") or self.burst_of(key["provider"], now):
+            count["failed"] += 1
+            for bucket in buckets:
+                bucket.fail(now)
+            return failure, come_back_in(1.5) if failure == 529 else {}, {"error": "not served"}
         cooling = self.loaded_at + (key["cooling_seconds"] or 0) - now
         wait = max(cooling, *(bucket.wait(now, call) for bucket in buckets))
         if wait > 0:
             count["too_many"] += 1
-            return 429, {"Retry-After": math.ceil(wait)}, {"error": "rate limit"}
+            return 429, come_back_in(wait), {"error": "rate limit"}
         for bucket in buckets:
             bucket.begin(key["key_id"], now, call)
         seconds, written = SPEEDS[key["provider"]].draw(call["max_tokens"])
@@ -198,10 +225,23 @@ class Simulator:
         count["tokens"] += call["prompt_tokens"] + written
         return 200, {}, {"key_id": key["key_id"], "completion_tokens": written}
 
+    def burst_of(self, provider, now):
+        self.first_call = self.first_call or now
+        return next((burst.status for burst in BURSTS
+                     if burst.provider == provider and burst.begins <= now - self.first_call < burst.ends), None)
+
     def books(self):
         return {"counts": self.counts, "buckets": [
             {"limit": limit, "holder": holder, "peak": bucket.peak, "refused": bucket.refused, "served": bucket.served,
              "keys": len(bucket.keys)} for (limit, holder), bucket in self.buckets.items()]}
+
+
+def come_back_in(seconds):
+    """Header lines that say so, in one of the forms that are in use."""
+    date = datetime.datetime.fromtimestamp(math.ceil(time.time() + seconds), datetime.timezone.utc)
+    return random.choice([{"Retry-After": math.ceil(seconds)}, {"Retry-After": f"{seconds:.3f}"},
+                          {"Retry-After": f"{date:%a, %d %b %Y %H:%M:%S} GMT"},
+                          {"retry-after-ms": math.ceil(1000 * seconds)}])
 
 
 async def read_request(reader):

@@ -50,7 +50,7 @@ def print_limits(books, books_without):
               f"{fullest['peak']:>9,}{fullest['keys']:>14}{refused:>14,}")
 
 
-def claims(logs, logs_without, books, before, after, ledger):
+def claims(logs, logs_without, books, before, after, resting, ledger):
     """Pairs: does it hold, and what."""
     counts, buckets = books["counts"], [(Limit(*bucket["limit"]), bucket) for bucket in books["buckets"]]
 
@@ -68,11 +68,21 @@ def claims(logs, logs_without, books, before, after, ledger):
     for call in wrong[:SHOWN_PROBLEMS]:
         print(f"  {call.provider} {call.model}: {call.status}, retry after {call.retry_after_ms} ms")
 
-    bad = total(logs, "wrong_key")
-    yield bad == 0, f"calls with a wrong secret or a key that is off: {bad}"
+    wrong_key = total(logs, "wrong_key")
+    yield wrong_key == 0, f"calls with a wrong secret or a key that is off: {wrong_key}"
 
-    by_clients = total(logs, "served"), total(logs, "tokens")
-    by_providers = seen(counts, "served"), seen(counts, "tokens")
+    bad, bad_without = total(logs, "bad"), total(logs_without, "bad")
+    yield 0 < bad < bad_without, (f"calls with bad keys (one is revoked, three are of an account without credit): {bad}; "
+                                  f"without keypool: {bad_without:,}")
+    selections = [call for log in logs for call in log.selections]
+    too_soon = ledger.asked_too_soon(selections)
+    yield not too_soon, f"calls with a key that was to rest, as a report had been told before: {len(too_soon)}"
+    failed = total(logs, "failed") - bad
+    yield failed and resting == ["revoked"], (
+        f"calls in bursts of 500, 503 and 529: {failed}; keys that rest because of them: {len(resting) - 1}")
+
+    by_clients = total(logs, "served") + total(logs, "failed"), total(logs, "tokens")
+    by_providers = seen(counts, "served") + seen(counts, "failed"), seen(counts, "tokens")
     by_keypool = tuple(now - then for now, then in zip(after[0], before[0]))
     yield by_clients == by_providers == by_keypool, (
         "requests and tokens as counted by clients, providers, keypool: "
@@ -80,7 +90,8 @@ def claims(logs, logs_without, books, before, after, ledger):
             (by_clients, by_providers, by_keypool))))
 
     served = {f"{bucket['holder']} {limit.family}": bucket["served"] for limit, bucket in buckets}
-    differ = [name for name, count in after[1].items() if count - before[1][name] != served.get(name, 0)]
+    differ = [name for name, count in after[1].items()
+              if name != "lapsed" and count - before[1][name] != served.get(name, 0)]
     yield not differ, f"quotas: {len(after[1])}; whose requests the provider counts differently: {len(differ)}"
 
 

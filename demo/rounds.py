@@ -30,6 +30,8 @@ ACCOUNTS = pathlib.Path(__file__).with_name("accounts.json")
 CARRIED = "SELECT key_id, model, tokens FROM original.carried"
 TOTALS = "SELECT sum(total_requests)::bigint, sum(total_tokens)::bigint FROM keypool_list_keys()"
 QUOTAS = "SELECT name, total_requests FROM keypool_list_quotas()"
+BAD_KEYS = "SELECT id::text, provider_id, key_label, account FROM keypool_list_keys() WHERE priority < 0"
+RESTING = "SELECT key_label FROM keypool_list_keys() WHERE breaker <> 'closed'"
 
 
 def query(statement):
@@ -68,8 +70,15 @@ def books(path):
     return json.loads(connection.getresponse().read())
 
 
-def client_process(number, provider, gateway, path, begin, end):
-    return Client(number, provider, gateway(provider), path).work(begin, end)
+def client_process(number, provider, gateway, path, accounts, begin, end):
+    return Client(number, provider, gateway(provider), path, accounts).work(begin, end)
+
+
+def bad_keys():
+    """Those that nobody has told keypool of: one that is not accepted any more, and those of an account without credit."""
+    return [{"key_id": key_id, "provider": provider, "secret": f"sk-demo-{label}", "account": account, "disabled": False,
+             "bad": 401 if label == "revoked" else 402, "sealed_with_lost_key": False, "cooling_seconds": None, "past": []}
+            for key_id, provider, label, account in query(BAD_KEYS)]
 
 
 def play(gateway, accounts, loaded_at, seconds):
@@ -77,7 +86,7 @@ def play(gateway, accounts, loaded_at, seconds):
     crowd = [provider for provider, traffic in TRAFFIC.items() for _ in range(traffic.clients)]
     with simulator(accounts, loaded_at) as path, PROCESSES.Pool(len(crowd), as_child) as pool:
         begin = time.time() + 1
-        logs = pool.starmap_async(client_process, [(number, provider, gateway, path, begin, begin + seconds)
+        logs = pool.starmap_async(client_process, [(number, provider, gateway, path, accounts, begin, begin + seconds)
                                                    for number, provider in enumerate(crowd)], chunksize=1)
         for second in range(PROGRESS_EVERY, seconds + 1, PROGRESS_EVERY):
             logs.wait(begin + second - time.time())
@@ -93,7 +102,7 @@ def totals():
 def main():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("the demo was stopped"))
-    accounts = json.loads(ACCOUNTS.read_text(encoding="utf-8"))["accounts"]
+    accounts = json.loads(ACCOUNTS.read_text(encoding="utf-8"))["accounts"] + bad_keys()
     loaded_at, now = float(sys.argv[1]), time.time()
     carried = [Selection("", model, tokens, 0, key_id=key_id, replied=now, settling=now, settled=now)
                for key_id, model, tokens in query(CARRIED)]
@@ -101,14 +110,14 @@ def main():
     print(f"\n== The clients call the simulated providers through keypool for {SECONDS} s")
     before = totals()
     logs, books_with = play(Keypool, accounts, loaded_at, SECONDS)
-    after = totals()
+    after, resting = totals(), [label for label, in query(RESTING)]
     print(f"\n== For comparison, {SECONDS_WITHOUT} s without keypool: each client takes its provider's keys in turn")
     logs_without, books_without = play(functools.partial(KeysInTurn, accounts), accounts, time.time(), SECONDS_WITHOUT)
 
     ledger = Ledger(accounts, loaded_at, carried + [call for log in logs for call in log.selections])
     report.print_providers(logs, logs_without)
     report.print_limits(books_with, books_without)
-    claims = report.claims(logs, logs_without, books_with, before, after, ledger)
+    claims = report.claims(logs, logs_without, books_with, before, after, resting, ledger)
     return 0 if report.print_claims(claims) else 1
 
 
