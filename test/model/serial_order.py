@@ -22,8 +22,9 @@ class Call:
     """One call of a session, and what came of it."""
     number: int                 # names the call, and the grant that it may be answered with
     session: int
-    kind: str                   # "select", "record", "release", "mark_429" or "clear_cooldown"
-    tokens: int | None = None   # of a select or record
+    kind: str                   # "select", "record", "release", "mark_429", "report" or "clear_cooldown"
+    tokens: int | None = None   # of a select, record or report
+    status: int | None = None   # of a report
     seconds: int | None = None  # of a mark_429
     scope: str | None = None    # of a mark_429
     key_id: str | None = None   # of all but select
@@ -35,7 +36,7 @@ class Call:
     answer: tuple = ()
 
     def __str__(self):
-        given = {name: getattr(self, name) for name in ("tokens", "seconds", "scope", "key_id", "grant")}
+        given = {name: getattr(self, name) for name in ("tokens", "status", "seconds", "scope", "key_id", "grant")}
         arguments = ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
         return f"[{self.start} {self.end}] session {self.session}: #{self.number} {self.kind}({arguments}) = {self.answer}"
 
@@ -136,6 +137,8 @@ class State:
             return (self.pool.release(key, self.clock, lease),)
         if call.kind == "mark_429":
             return (self.pool.mark_429(key, self.clock, call.seconds, lease, call.scope),)
+        if call.kind == "report":
+            return self.pool.report(key, self.clock, lease, call.status, None, None, call.tokens)
         key.meter.clear_blocks(self.clock)
         return ("",)
 
@@ -154,7 +157,9 @@ class State:
                                and lease.sequence in getattr(meter.recorded.at(lease.second), "settled", ())))
         reserved = tuple(sorted((at, slot) for at, slot in meter.reserved.among(second, 64) if slot.requests))
         calls = tuple(sorted(slot for slot in meter.open.among(second // meter.open_width(), 16) if slot[1].requests))
-        return meter.turn, meter.blocked_until, recorded, settled, reserved, calls
+        probes = tuple(sorted((number, *sorted(lease.probes)) for number, lease in self.leases.items()
+                              if lease.key_id == one.id and lease.probes))
+        return meter.turn, meter.blocked_until, meter.breaker, probes, recorded, settled, reserved, calls
 
     def listed(self):
         return ([key.listed(self.clock) for key in self.pool.sorted_keys()],

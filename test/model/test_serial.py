@@ -36,10 +36,12 @@ SESSIONS = max(sessions for sessions, _, _ in SHAPES)
 MOST_CALLS = max(sessions * statements * calls for sessions, statements, calls in SHAPES)
 ROUNDS_OF_A_GAME = 25
 MANY_STATES = 10  # more than these are too many to go on with
-KINDS = {"select": 50, "record": 24, "release": 10, "mark_429": 8, "clear_cooldown": 8}
+KINDS = {"select": 50, "record": 20, "release": 10, "report": 9, "mark_429": 6, "clear_cooldown": 8}
+STATUSES = (200, 200, 402, 402, 429, 503)  # whose effect is one step: what may open half of the breakers only is two
 GATE = 1  # an advisory lock
 CALL_TIMEOUT = 60   # seconds: the shortest
 FORGOTTEN = 65      # seconds after which nothing counts
+DUE = 3601          # seconds after which a breaker that a 402 has opened is due
 SELECT = ("SELECT key_id::text, status, retry_after_ms, blocked_by, blocked_limit, lease, NULL"
           " FROM keypool_try_select(%(provider)s, %(tokens)s)")
 NOTHING = ", NULL, NULL, NULL, NULL, NULL, NULL"
@@ -51,6 +53,8 @@ ROWS = {
     "release": f"SELECT keypool_release(%(key_id)s, %(lease)s)::text{NOTHING}",
     "mark_429": "SELECT NULL, NULL, NULL, NULL, NULL, NULL,"
                 " keypool_mark_429(%(key_id)s, %(seconds)s, %(lease)s, %(scope)s)",
+    "report": "SELECT class, action, retry_after_ms, settled::text, NULL, NULL, NULL"
+              " FROM keypool_report(%(key_id)s, %(lease)s, %(status)s, tokens => %(tokens)s)",
     "clear_cooldown": f"SELECT keypool_clear_cooldown(%(key_id)s)::text{NOTHING}",
 }
 
@@ -184,7 +188,7 @@ class Game:
         elif call.kind == "release":
             call.kind = "record"
         return {"provider": PROVIDER, "tokens": call.tokens, "seconds": call.seconds, "scope": call.scope,
-                "key_id": call.key_id, "lease": lease}
+                "status": call.status, "key_id": call.key_id, "lease": lease}
 
     def answered(self, call, row):
         call.answer = row
@@ -195,6 +199,8 @@ class Game:
             call.answer = (micros(until),)
         elif call.kind == "clear_cooldown":
             call.answer = (key_id,)
+        elif call.kind == "report":
+            call.answer = (key_id, status, wait, by == "true")
         elif call.kind != "select":
             call.answer = (key_id == "true",)
         elif (status == "ok") == (lease is not None):
@@ -234,11 +240,12 @@ class Player:
         self.calls += 1
         kind = self.random.choices(list(KINDS), list(KINDS.values()))[0]
         call = Call(self.calls, session, kind, kept=self.random.random() < 0.2)
-        call.tokens = self.random.choice((0, 1, 10, 100, 400)) if kind in ("select", "record") else None
+        call.tokens = self.random.choice((0, 1, 10, 100, 400)) if kind in ("select", "record", "report") else None
+        call.status = self.random.choice(STATUSES) if kind == "report" else None
         call.seconds = self.random.choice((1, 5, 5, 30)) if kind == "mark_429" else None
         call.scope = self.scope() if kind == "mark_429" else None
         call.key_id = self.random.choice(list(self.pool.keys)) if kind != "select" else None
-        if kind == "release" or kind in ("record", "mark_429") and self.random.random() < 0.6:
+        if kind == "release" or kind in ("record", "mark_429", "report") and self.random.random() < 0.6:
             call.pick = self.random.random()
         return call
 
@@ -248,9 +255,9 @@ class Player:
     # Now and then the clock stands. But a second never gets more grants than keypool knows one by one, and when too many
     # states are possible, all grants leave the window, and with them most of the doubt.
     def pause(self, game):
-        steps = (0, 0, 1000, SECOND, SECOND, 5 * SECOND, 20 * SECOND, FORGOTTEN * SECOND)
+        steps = (0, 0, 1000, SECOND, SECOND, 5 * SECOND, 20 * SECOND, FORGOTTEN * SECOND, DUE * SECOND)
         if len(game.states) > MANY_STATES or game.grants_now() > TRACKED - MOST_CALLS:
-            steps = (FORGOTTEN * SECOND,)
+            steps = (FORGOTTEN * SECOND, DUE * SECOND)
         return self.random.choice(steps)
 
 
