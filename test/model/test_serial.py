@@ -36,7 +36,7 @@ SESSIONS = max(sessions for sessions, _, _ in SHAPES)
 MOST_CALLS = max(sessions * statements * calls for sessions, statements, calls in SHAPES)
 ROUNDS_OF_A_GAME = 25
 MANY_STATES = 10  # more than these are too many to go on with
-KINDS = {"select": 50, "record": 20, "release": 10, "report": 9, "mark_429": 6, "clear_cooldown": 8}
+KINDS = {"select": 50, "record": 20, "release": 10, "report": 16, "mark_429": 6, "clear_cooldown": 4}
 STATUSES = (200, 200, 402, 402, 429, 503)  # whose effect is one step: what may open half of the breakers only is two
 GATE = 1  # an advisory lock
 CALL_TIMEOUT = 60   # seconds: the shortest
@@ -150,7 +150,7 @@ class Game:
 
     # Answers its id.
     def insert_row(self, table, one, **columns):
-        row = {**columns, "provider_id": PROVIDER, **one.limits}
+        row = {**columns, "provider_id": PROVIDER, "account": one.account, **one.limits}
         self.cursor.execute(f"INSERT INTO keypool.{table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})"
                             " RETURNING id::text", tuple(row.values()))
         return self.cursor.fetchone()[0]
@@ -166,6 +166,10 @@ class Game:
     def grants_now(self):
         slots = [key.meter.reserved.at(self.clock // SECOND) for key in self.states[0].pool.keys.values()]
         return max(slot.selected if slot else 0 for slot in slots)
+
+    def has_open_breaker(self):
+        pool = self.states[0].pool
+        return any(one.meter.breaker.openings for one in (*pool.keys.values(), *pool.quotas.values()))
 
     # Plays a round; what states it may have led to is left to be found out.
     def play(self, plan):
@@ -215,17 +219,19 @@ class Player:
     def __init__(self, seed):
         self.random = random.Random(seed)
         self.pool = Pool(Provider(PROVIDER, call_timeout=CALL_TIMEOUT))
+        self.account = self.random.choice((None, "org"))
         for number in range(self.random.choice((1, 2, 2, 3))):
             key = self.key(number)
             self.pool.keys[key.id] = key
         if self.random.random() < 0.7:
-            self.pool.quotas[""] = SharedQuota("", self.pool.provider, self.limits((0, 2, 5, 20, 40)), name="shared")
+            self.pool.quotas[""] = SharedQuota("", self.pool.provider, self.limits((0, 2, 5, 20, 40)), name="shared",
+                                               account=self.account)
         self.calls = 0
 
     def key(self, number):
         key_id = f"{self.random.getrandbits(32):08x}-0000-8000-8000-{number:012x}"
         return SharedKey(key_id, self.pool.provider, self.limits((0, 0, 1, 2, 5, 20)), secret=f"secret {key_id}",
-                         priority=self.random.choice((0, 0, 0, 1)))
+                         account=self.account, priority=self.random.choice((0, 0, 0, 1)))
 
     def limits(self, rpm):
         drawn = {"max_rpm": self.random.choice(rpm), "max_tpm": self.random.choice((0, 0, 0, 100, 1000)),
@@ -252,10 +258,12 @@ class Player:
     def scope(self):
         return self.random.choice((None, "key", *(f"quota:{quota.name}" for quota in self.pool.quotas.values())))
 
-    # Now and then the clock stands. But a second never gets more grants than keypool knows one by one, and when too many
+    # Now and then the clock stands; where a breaker is open, it often moves to where that is due. But a second never gets more grants than keypool knows one by one, and when too many
     # states are possible, all grants leave the window, and with them most of the doubt.
     def pause(self, game):
-        steps = (0, 0, 1000, SECOND, SECOND, 5 * SECOND, 20 * SECOND, FORGOTTEN * SECOND, DUE * SECOND)
+        steps = (0, 0, 1000, SECOND, SECOND, 5 * SECOND, 20 * SECOND, FORGOTTEN * SECOND)
+        if game.has_open_breaker():
+            steps += (DUE * SECOND,) * len(steps)
         if len(game.states) > MANY_STATES or game.grants_now() > TRACKED - MOST_CALLS:
             steps = (FORGOTTEN * SECOND, DUE * SECOND)
         return self.random.choice(steps)
