@@ -161,7 +161,8 @@ static Selection choose_first(const Requests &requests) {
     if (answer.status == SelectionStatus::kOk) return answer;
     if (i > 0 && !ends_before(answer, told)) continue;
     told = answer;
-    told.blocked_by = {pnstrdup(answer.blocked_by.data(), answer.blocked_by.size()), answer.blocked_by.size()};
+    if (!answer.blocked_by.empty())
+      told.blocked_by = {pnstrdup(answer.blocked_by.data(), answer.blocked_by.size()), answer.blocked_by.size()};
   }
   return told;
 }
