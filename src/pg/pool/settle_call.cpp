@@ -289,7 +289,7 @@ static Settled settle(const Settlement &settlement, const ReadLease &lease, bool
     CallMeters call = find_meters(settlement, lease, key, &probes);
     Remarks remarks = {};
     CallEnd end = describe_end(settlement, lease, call, &remarks);
-    Remaining remaining = {};
+    Remaining remaining;
     set_remaining(settlement, lease, call, &remaining, &end);
     end.probes = probes;
     end.only_suspects = only_suspects;
