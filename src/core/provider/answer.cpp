@@ -112,7 +112,7 @@ class ErrorPart {
 
 class AnswerReader {
  public:
-  explicit AnswerReader(TimeUs written) : written_(written) {}
+  AnswerReader(TimeUs written, Answer *answer) : written_(written), answer_(*answer) {}
 
   void ReadHeaders(string_view headers) {
     HeaderReader reader(headers);
@@ -139,14 +139,13 @@ class AnswerReader {
     Lowered<kMaxCodeBytes>(code).text().copy(answer_.code[answer_.code_count++], kMaxCodeBytes);
   }
 
-  Answer Finish() {
+  void Finish() {
     if (retry_date_ != 0) TellRetry(date_ != 0 ? written_ + (retry_date_ - date_) : retry_date_);
     for (int i = 0; i < answer_.allowance_count; ++i) {
       const Allowance &one = answer_.allowance[i];
       if (answer_.retry_at == 0 && one.remaining == 0) reset_ = std::max(reset_, one.reset);
     }
     if (answer_.retry_at == 0) answer_.retry_at = reset_ != 0 ? reset_ : message_retry_;
-    return answer_;
   }
 
  private:
@@ -248,18 +247,20 @@ class AnswerReader {
   }
 
   TimeUs written_;
-  Answer answer_ = {};
+  Answer &answer_;
   TimeUs date_ = 0, retry_date_ = 0, reset_ = 0, message_retry_ = 0;
 };
 
 }  // namespace
 
 Answer ReadAnswer(const AnswerTexts &texts, TimeUs written) noexcept {
-  AnswerReader reader(written);
+  Answer answer;
+  AnswerReader reader(written, &answer);
   reader.AddCode(texts.error_code);
   reader.ReadHeaders(texts.headers);
   reader.ReadBody(texts.body, texts.succeeded);
-  return reader.Finish();
+  reader.Finish();
+  return answer;
 }
 
 }  // namespace keypool

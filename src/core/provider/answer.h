@@ -39,10 +39,10 @@ struct Allowance {
 };
 
 struct Answer {
-  int code_count;
-  int allowance_count;
-  TimeUs retry_at;          // when to come back; may be over; 0: not told
-  AllowancePeriod used_up;  // kDay or kMonth: the answer says that such a limit is used up
+  int code_count = 0;
+  int allowance_count = 0;
+  TimeUs retry_at = 0;                                  // when to come back; may be over; 0: not told
+  AllowancePeriod used_up = AllowancePeriod::kUnknown;  // kDay or kMonth: the answer says that such a limit is used up
   uint8_t code_size[kMaxCodes];
   char code[kMaxCodes][kMaxCodeBytes];  // in lower case
   Allowance allowance[kMaxAllowances];

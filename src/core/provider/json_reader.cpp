@@ -13,6 +13,19 @@ bool IsBlank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool IsOfNumber(char c) { return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'; }
 
+bool IsMark(char c) { return c == '"' || c == '\\'; }
+
+// Whether one of eight bytes is 0; well known (Mycroft, 1987).
+constexpr uint64_t kOnes = 0x0101010101010101;
+uint64_t HasZero(uint64_t bytes) { return (bytes - kOnes) & ~bytes & (kOnes << 7); }
+
+// Whether one of the eight bytes from here on is a mark.
+bool HoldsMark(const char *from) {
+  uint64_t bytes;
+  memcpy(&bytes, from, sizeof(bytes));
+  return (HasZero(bytes ^ kOnes * '"') | HasZero(bytes ^ kOnes * '\\')) != 0;
+}
+
 // What a backslash and a letter stand for, but for u.
 char Escaped(char c) {
   switch (c) {
@@ -46,8 +59,9 @@ void JsonReader::Keep(char c) noexcept {
 
 // All of a text up to its end or an escape, at once.
 void JsonReader::KeepUntilMark() noexcept {
-  size_t size = std::min(rest_.find('"'), rest_.size());
-  size = std::min(rest_.substr(0, size).find('\\'), size);
+  size_t size = 0;
+  while (size + sizeof(uint64_t) <= rest_.size() && !HoldsMark(rest_.data() + size)) size += sizeof(uint64_t);
+  while (size < rest_.size() && !IsMark(rest_[size])) ++size;
   size_t kept = std::min(size, kMaxJsonValue - size_);
   memcpy(value_ + size_, rest_.data(), kept);
   size_ += kept;
