@@ -16,6 +16,9 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(new_cluster keyring_of new_master_key write_keyring no_checksums open_session failure_of crash
   children_of files_with load_command begin_load end_load rounds experiment);
 
+# Why a test dies is told where its results are told, not only in its log, which is gone with the cluster.
+$SIG{__DIE__} = sub { Test::More::diag("died: $_[0]") if defined $^S && !$^S; return; };
+
 # A node named $name, started, with a keyring of one master key "primary" and the extension in the database postgres.
 # $param{conf} is added to postgresql.conf, $param{init} goes to init(). With $param{stopped} it is not started.
 sub new_cluster {
