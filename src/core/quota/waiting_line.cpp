@@ -44,7 +44,7 @@ uint32_t TakeTicket(WaitingLine *line) noexcept { return static_cast<uint32_t>(l
 
 bool EnterLine(WaitingLine *line, const Waiter &waiter) noexcept {
   assert(waiter.process > 0);
-  LeaveLine(line, waiter.process);
+  LeaveLine(line, waiter.process, waiter.provider);
   if (CountOf(*line) == kMaxWaiters) return false;
   Waiter *place = PlaceOf(line, waiter), *end = EndOf(line);
   std::move_backward(place, end, end + 1);
@@ -53,8 +53,10 @@ bool EnterLine(WaitingLine *line, const Waiter &waiter) noexcept {
   return true;
 }
 
-bool LeaveLine(WaitingLine *line, int32_t process) noexcept {
-  auto is_it = [&](const Waiter &waiter) { return waiter.process == process || waiter.process == -process; };
+bool LeaveLine(WaitingLine *line, int32_t process, uint32_t provider) noexcept {
+  auto is_it = [&](const Waiter &waiter) {
+    return waiter.provider == provider && (waiter.process == process || waiter.process == -process);
+  };
   Waiter *end = EndOf(line), *found = std::find_if(line->waiters, end, is_it);
   if (found == end) return false;
   bool woken = found->process < 0;

@@ -41,12 +41,12 @@ uint32_t CountWaiters(const WaitingLine &line, uint32_t provider) noexcept;
 // A new place at the end.
 uint32_t TakeTicket(WaitingLine *line) noexcept;
 
-// Puts a waiter at the place that its ticket says. What the process left behind before, goes. False if the line is
-// full.
+// Puts a waiter at the place that its ticket says, in place of what the process has left behind for that provider. False
+// if the line is full.
 bool EnterLine(WaitingLine *line, const Waiter &waiter) noexcept;
 
-// Takes a process out. Returns whether it was woken.
-bool LeaveLine(WaitingLine *line, int32_t process) noexcept;
+// Takes a process out that waits for a provider. Returns whether it was woken.
+bool LeaveLine(WaitingLine *line, int32_t process, uint32_t provider) noexcept;
 
 // Whether nobody before this waiter, who is in the line, asks for the same.
 bool IsFirst(const WaitingLine &line, const Waiter &waiter) noexcept;

@@ -15,7 +15,7 @@ static constexpr int64 kFirstLooksMs = 1000;
 static constexpr int64 kOthersLookMs = 5000;
 
 // Equal for requests that the same keys serve at the same time.
-static uint32 request_hash(const Request &request) {
+static uint64 request_hash(const Request &request) {
   const keypool::Amounts &amounts = request.amounts;
   uint64 hash = keypool::HashOfText(request.model) ^ (request.tokens_given ? 1 : 0);
   for (int64 amount : {amounts.tokens, amounts.output, amounts.cached, amounts.cost})
@@ -23,6 +23,14 @@ static uint32 request_hash(const Request &request) {
   hash = keypool::MixBits(hash ^ keypool::HashOfText(request.affinity));
   for (int i = 0; i < request.except_count; ++i)
     hash = keypool::MixBits(hash ^ keypool::HashOfId(request.except_keys[i]));
+  return hash;
+}
+
+// Of all of them: who asks several providers is not served as one who asks the first of them alone.
+static uint32 hash_of_requests(const Request *requests, int count) {
+  uint64 hash = 0;
+  for (int i = 0; i < count; ++i)
+    hash = keypool::MixBits(hash ^ keypool::HashOfText(requests[i].provider)) ^ request_hash(requests[i]);
   return static_cast<uint32>(hash);
 }
 
@@ -30,8 +38,9 @@ void waiting_begin(const Request *requests, int count, keypool::TimeUs max_wait,
   waiting->deadline = GetCurrentTimestamp() + max_wait;
   waiting->count = count;
   waiting->places = static_cast<WaitingPlace *>(palloc0(count * sizeof(WaitingPlace)));
+  uint32 request = hash_of_requests(requests, count);
   for (int i = 0; i < count; ++i)
-    waiting->places[i].waiter = {MyProcPid, 0, provider_change_hash(requests[i].provider), request_hash(requests[i])};
+    waiting->places[i].waiter = {MyProcPid, 0, provider_change_hash(requests[i].provider), request};
 }
 
 // How much was posted for a provider.

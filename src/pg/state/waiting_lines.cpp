@@ -44,8 +44,9 @@ static void unlock_changed_line(LockedLine *locked, const Wakeups &ring) {
 // Whoever a crash has left in the line makes room.
 static void drop_the_dead(WaitingLine *line) {
   for (uint64 i = line->count; i-- > 0;) {
-    int32 process = abs(line->waiters[i].process);
-    if (BackendPidGetProc(process) == nullptr) keypool::LeaveLine(line, process);
+    const Waiter waiter = line->waiters[i];
+    int32 process = abs(waiter.process);
+    if (BackendPidGetProc(process) == nullptr) keypool::LeaveLine(line, process, waiter.provider);
   }
 }
 
@@ -76,7 +77,7 @@ Entered waiting_line_enter(Waiter *waiter, uint32 most) {
 bool waiting_line_leave(const Waiter &waiter) {
   Wakeups ring = wakeups_open(waiter.provider, RowExclusiveLock);
   LockedLine locked = lock_line(waiter.provider);
-  bool woken = locked.line != nullptr && keypool::LeaveLine(locked.line, waiter.process);
+  bool woken = locked.line != nullptr && keypool::LeaveLine(locked.line, waiter.process, waiter.provider);
   unlock_changed_line(&locked, ring);
   wakeups_close(&ring);
   return woken;

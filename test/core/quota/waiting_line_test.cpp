@@ -28,8 +28,8 @@ TEST(WaitingLine, WakesInOrderOfTickets) {
   WaitingLine line = LineOf({WaiterOf(30, 3), WaiterOf(10, 1), WaiterOf(20, 2)});
   EXPECT_EQ(WakeFirst(&line, kProvider), 10);
   EXPECT_EQ(WakeFirst(&line, kProvider), 20) << "who is awake is not woken again";
-  EXPECT_TRUE(LeaveLine(&line, 10));
-  EXPECT_FALSE(LeaveLine(&line, 30)) << "who was not woken";
+  EXPECT_TRUE(LeaveLine(&line, 10, kProvider));
+  EXPECT_FALSE(LeaveLine(&line, 30, kProvider)) << "who was not woken";
   EXPECT_EQ(WakeFirst(&line, kProvider), 0);
 }
 
@@ -50,9 +50,17 @@ TEST(WaitingLine, TellsProvidersAndRequestsApart) {
   EXPECT_FALSE(IsFirst(line, WaiterOf(3, 3)));
   EXPECT_TRUE(IsFirst(line, WaiterOf(4, 4, 2)));
   EXPECT_EQ(WakeFirst(&line, kProvider), 2);
-  EXPECT_TRUE(LeaveLine(&line, 2));
+  EXPECT_TRUE(LeaveLine(&line, 2, kProvider));
   EXPECT_EQ(WakeNext(&line, WaiterOf(2, 2), true), 4);
   EXPECT_EQ(WakeNext(&line, WaiterOf(2, 2), false), 3);
+}
+
+TEST(WaitingLine, HoldsAProcessForEachProviderThatItWaitsFor) {
+  WaitingLine line = LineOf({WaiterOf(1, 1), WaiterOf(1, 2, 1, 8)});
+  EXPECT_EQ(WakeFirst(&line, kProvider), 1);
+  EXPECT_FALSE(LeaveLine(&line, 1, 8));
+  EXPECT_TRUE(LeaveLine(&line, 1, kProvider));
+  EXPECT_EQ(line.count, 0u);
 }
 
 TEST(WaitingLine, HoldsAProcessOnceAndNoMoreThanItCan) {
@@ -63,7 +71,7 @@ TEST(WaitingLine, HoldsAProcessOnceAndNoMoreThanItCan) {
   EXPECT_EQ(CountWaiters(line, kProvider), kMaxWaiters);
   EXPECT_EQ(line.waiters[kMaxWaiters - 1].process, 5);
   line.count = UINT64_MAX;  // a page may hold anything
-  EXPECT_FALSE(LeaveLine(&line, 1000));
+  EXPECT_FALSE(LeaveLine(&line, 1000, kProvider));
   EXPECT_EQ(CountWaiters(line, kProvider), kMaxWaiters);
 }
 
@@ -188,7 +196,7 @@ class Explorer {
         if (fault_ != Fault::kNoNews && state_.posted != state_.seen[i]) state_.latch[i] = true;
         break;
       case At::kAsleep:
-        state_.woken[i] = LeaveLine(&state_.line, state_.waiter[i].process);
+        state_.woken[i] = LeaveLine(&state_.line, state_.waiter[i].process, kProvider);
         state_.waiting = state_.line.count;
         state_.at[i] = At::kLook;
         break;
