@@ -119,6 +119,10 @@ SELECT window_requests, total_requests FROM keypool_list_keys('left');
 -- But that nothing is left of another limit keeps requests out until more is.
 SELECT pg_temp.call(9005, 200, '{"x-ratelimit-limit-requests": 20, "x-ratelimit-remaining-requests": 0, "x-ratelimit-reset-requests": "20s"}', provider => 'left', tokens => 10);
 SELECT pg_temp.call(9006, 200, provider => 'left');
+-- Not if that is old, or of a call that was refused.
+SELECT pg_temp.call(9025, 400, '{"x-ratelimit-limit-requests": 20, "x-ratelimit-remaining-requests": 0, "x-ratelimit-reset-requests": "90s"}', provider => 'left');
+SELECT keypool_report(key_id, lease, 200, '{"x-ratelimit-limit-requests": 20, "x-ratelimit-remaining-requests": 0, "x-ratelimit-reset-requests": "90s"}', headers_age_ms => 5000)
+    FROM keypool_try_select('left', 10);
 SELECT pg_temp.call(9025, 200, provider => 'left');
 
 -- Rules of one's own.

@@ -159,17 +159,20 @@ static constexpr keypool::Second kShortCall = 2;
 
 static bool hears_of_remaining(const Settlement &settlement, const ReadLease &lease) {
   if (settlement.answer == nullptr || settlement.answer->allowance_count == 0 || !lease.usable) return false;
-  return settlement.age_known || keypool::SecondOf(settlement.written) <= lease.lease.reservation.second + kShortCall;
+  keypool::Second written = keypool::SecondOf(settlement.written);
+  if (settlement.age_known) return keypool::SecondOf(clock_now()) - written <= keypool::kObservedSeconds;
+  return written <= lease.lease.reservation.second + kShortCall;
 }
 
-// What is left is heard of; what is used up of other limits than the meters', of whatever a 429 would have blocked.
+// What is left is heard of; and, where a call succeeds, that other limits than the meters' are used up: of whatever a
+// 429 would have blocked.
 static void set_remaining(const Settlement &settlement, const ReadLease &lease, const CallMeters &call,
                           Remaining *remaining, CallEnd *end) {
   if (!hears_of_remaining(settlement, lease)) return;
   *remaining = remaining_of(*settlement.answer, call, settlement.written);
   end->observed = remaining->observed;
   end->observed_count = remaining->count;
-  if (remaining->used_up_until <= settlement.written || end->ending != Ending::kRecorded) return;
+  if (remaining->used_up_until <= settlement.written || settlement.health != keypool::Health::kServed) return;
   end->used_up = blame_limited(call, {}).meters;
   end->used_up_until = Min(remaining->used_up_until, clock_now() + longest_block(*call.provider));
 }
