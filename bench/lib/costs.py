@@ -1,4 +1,5 @@
 # costs.py - the cases that are not throughputs: latency, memory, WAL, instructions.
+import json
 import os
 import re
 import shutil
@@ -133,11 +134,16 @@ def wal(case):
     result(case, "a record and its COMMIT", found["commit"], "bytes", ("at most", 200))
 
 
-# What is counted: name, call, arguments of the call.
+HEADERS = json.dumps({"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59", "x-ratelimit-reset-requests": "1s",
+                      "retry-after": "20", "content-type": "application/json"})
+
+# What is counted: name, call; and what is at most so many times as much as another.
 COUNTED = (("select", "keypool_select('pool10', 10)"), ("the floor of select", "keypool_floor_select('pool10', 10)"),
            ("record", "keypool_record('{key}', 1)::text"), ("the floor of record", "keypool_floor_record('{key}', 1)::text"),
+           ("report", "keypool_report('{key}', NULL, 200, tokens => 1)"),
+           ("report with five headers", "keypool_report('{key}', NULL, 200, '{headers}', tokens => 1)"),
            ("select under one quota", "keypool_select('quotas1', 10)"), ("select under three quotas", "keypool_select('quotas3', 10)"))
-AGAINST_SELECT = {"select under one quota": 1.3, "select under three quotas": 1.8}  # at most so many times as many
+AGAINST = (("report with five headers", "record", 1.5), ("select under one quota", "select", 1.3), ("select under three quotas", "select", 1.8))
 
 
 # Counts with valgrind, in a server without other processes: the same on every machine, and not disturbed by load. The calls are made in one
@@ -155,7 +161,7 @@ def instructions(case):
         statements = []
         for _, call in COUNTED:
             for count in (few, few, many):
-                statements += [CALLS.format(call=call.format(key=key), count=count), "SELECT keypool_floor_mark()"]
+                statements += [CALLS.format(call=call.format(key=key, headers=HEADERS), count=count), "SELECT keypool_floor_mark()"]
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/count", "--dump-before=keypool_floor_mark"]
         single_user(valgrind + single, folder, statements)
         counts = [count_of(f"{folder}/count.{number + 1}") for number in range(3 * len(COUNTED))]
@@ -164,8 +170,8 @@ def instructions(case):
         _, first, second = counts[3 * number:3 * number + 3]
         found[name] = (second - first) / (many - few)
         result(case, f"{name}, a call within a statement", [found[name]], "instructions")
-    for name, most in AGAINST_SELECT.items():
-        result(case, f"{name}, against none", [found[name] / found["select"]], target=("at most", most))
+    for name, other, most in AGAINST:
+        result(case, f"{name}, against {other}", [found[name] / found[other]], target=("at most", most))
 
 
 def count_of(path):

@@ -5,7 +5,8 @@ CREATE EXTENSION keypool CASCADE;
 
 CREATE FUNCTION keypool_floor_select(
 	provider text, tokens bigint DEFAULT NULL, model text DEFAULT NULL, output_tokens bigint DEFAULT NULL,
-	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
+	cost bigint DEFAULT NULL, except_keys uuid[] DEFAULT NULL,
+	max_wait interval DEFAULT NULL, cached_tokens bigint DEFAULT NULL,
 	OUT key_id uuid, OUT key_value text, OUT lease text, OUT key_label text, OUT priority integer, OUT max_rpm bigint,
 	OUT max_tpm bigint, OUT status text, OUT retry_after_ms integer, OUT provider_id text, OUT attributes jsonb,
 	OUT blocked_by text, OUT blocked_limit text)

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/provider/header_reader.h"
+#include "core/provider/lower_case.h"
 #include "core/provider/moments.h"
 
 namespace keypool {
@@ -25,23 +26,6 @@ bool IsOneOf(string_view name, std::initializer_list<string_view> names) {
 bool HasOneOf(string_view text, std::initializer_list<string_view> words) {
   return std::any_of(words.begin(), words.end(), [&](string_view word) { return text.find(word) != text.npos; });
 }
-
-// A text in lower case, cut to what matters of it.
-template <size_t Size>
-class Lowered {
- public:
-  explicit Lowered(string_view text) : size_(std::min(text.size(), Size)) {
-    for (size_t i = 0; i < size_; ++i) {
-      char c = text[i];
-      text_[i] = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    }
-  }
-  string_view text() const { return {text_, size_}; }
-
- private:
-  char text_[Size];
-  size_t size_;
-};
 
 // Takes the next word of a header's name from the front; they are joined by hyphens.
 string_view TakeWord(string_view *name) {

@@ -35,7 +35,7 @@ NextStep NextStepOf(AnswerClass answer_class) noexcept;
 // What a class does to the meters of the call, beside that the call is settled.
 struct AnswerEffect {
   enum Blames : uint8_t { kNobody, kLimited, kAccount, kKey } blames;  // kLimited: as a 429's scope says
-  bool blocks;         // kLimited: until it is told, else for a default
+  bool blocks;                                                         // kLimited: until it is told, else for a default
   uint16_t threshold;  // else a breaker opens after so many failures in a row; 0: never
   uint32_t seconds;    // for so long, doubling
   bool spares_pool;    // at most half of a provider's keys are taken out at once: the fault may be elsewhere

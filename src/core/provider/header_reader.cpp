@@ -13,8 +13,6 @@ std::string_view Trimmed(std::string_view text) {
   return text;
 }
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 }  // namespace
 
 HeaderReader::HeaderReader(std::string_view headers) noexcept
@@ -23,8 +21,7 @@ HeaderReader::HeaderReader(std::string_view headers) noexcept
       lines_(headers) {}
 
 void HeaderReader::SetName(std::string_view name) noexcept {
-  name_size_ = name.size() <= kMaxHeaderName ? name.size() : 0;
-  for (size_t i = 0; i < name_size_; ++i) name_[i] = Lower(name[i]);
+  name_.Set(name.size() <= kMaxHeaderName ? name : std::string_view());
 }
 
 bool HeaderReader::Next(HeaderField *field) noexcept { return is_object_ ? NextOfObject(field) : NextOfLines(field); }
@@ -35,8 +32,8 @@ bool HeaderReader::NextOfObject(HeaderField *field) noexcept {
   for (Piece piece = json_.Next(); piece != Piece::kEnd; piece = json_.Next()) {
     if (piece == Piece::kName && json_.depth() == 1) SetName(json_.value());
     bool value = (piece == Piece::kText || piece == Piece::kNumber) && json_.depth() <= 2;
-    if (!value || name_size_ == 0) continue;
-    *field = {{name_, name_size_}, Trimmed(json_.value())};
+    if (!value || name_.text().empty()) continue;
+    *field = {name_.text(), Trimmed(json_.value())};
     return true;
   }
   return false;
@@ -49,8 +46,8 @@ bool HeaderReader::NextOfLines(HeaderField *field) noexcept {
     size_t colon = line.find(':');
     if (colon == line.npos) continue;
     SetName(Trimmed(line.substr(0, colon)));
-    if (name_size_ == 0) continue;
-    *field = {{name_, name_size_}, Trimmed(line.substr(colon + 1))};
+    if (name_.text().empty()) continue;
+    *field = {name_.text(), Trimmed(line.substr(colon + 1))};
     return true;
   }
   return false;

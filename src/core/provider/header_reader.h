@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/provider/json_reader.h"
+#include "core/provider/lower_case.h"
 
 namespace keypool {
 
@@ -31,8 +32,7 @@ class HeaderReader {
   bool is_object_;
   JsonReader json_;
   std::string_view lines_;
-  size_t name_size_ = 0;  // 0: none, or a longer one
-  char name_[kMaxHeaderName];
+  Lowered<kMaxHeaderName> name_;  // empty: none, or a longer one
 };
 
 }  // namespace keypool

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 
 namespace keypool {
 
@@ -12,19 +11,6 @@ namespace {
 bool IsBlank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool IsOfNumber(char c) { return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'; }
-
-bool IsMark(char c) { return c == '"' || c == '\\'; }
-
-// Whether one of eight bytes is 0; well known (Mycroft, 1987).
-constexpr uint64_t kOnes = 0x0101010101010101;
-uint64_t HasZero(uint64_t bytes) { return (bytes - kOnes) & ~bytes & (kOnes << 7); }
-
-// Whether one of the eight bytes from here on is a mark.
-bool HoldsMark(const char *from) {
-  uint64_t bytes;
-  memcpy(&bytes, from, sizeof(bytes));
-  return (HasZero(bytes ^ kOnes * '"') | HasZero(bytes ^ kOnes * '\\')) != 0;
-}
 
 // What a backslash and a letter stand for, but for u.
 char Escaped(char c) {
@@ -46,26 +32,10 @@ char Escaped(char c) {
 
 }  // namespace
 
-bool JsonReader::Take(char *c) noexcept {
-  if (rest_.empty()) return false;
-  *c = rest_.front();
+char JsonReader::Take() noexcept {
+  char c = rest_.front();
   rest_.remove_prefix(1);
-  return true;
-}
-
-void JsonReader::Keep(char c) noexcept {
-  if (size_ < kMaxJsonValue) value_[size_++] = c;
-}
-
-// All of a text up to its end or an escape, at once.
-void JsonReader::KeepUntilMark() noexcept {
-  size_t size = 0;
-  while (size + sizeof(uint64_t) <= rest_.size() && !HoldsMark(rest_.data() + size)) size += sizeof(uint64_t);
-  while (size < rest_.size() && !IsMark(rest_[size])) ++size;
-  size_t kept = std::min(size, kMaxJsonValue - size_);
-  memcpy(value_ + size_, rest_.data(), kept);
-  size_ += kept;
-  rest_.remove_prefix(size);
+  return c;
 }
 
 void JsonReader::SkipBlanks() noexcept {
@@ -73,7 +43,6 @@ void JsonReader::SkipBlanks() noexcept {
 }
 
 JsonReader::Piece JsonReader::Next() noexcept {
-  size_ = 0;
   SkipBlanks();
   while (!rest_.empty() && rest_.front() == ',') {
     rest_.remove_prefix(1);
@@ -96,26 +65,28 @@ JsonReader::Piece JsonReader::Next() noexcept {
   return Piece::kEnd;
 }
 
-// \uXXXX, of which only ASCII matters to anybody.
-void JsonReader::ReadEscape() noexcept {
-  char c;
-  if (!Take(&c)) return;
-  if (c != 'u') return Keep(Escaped(c));
+// \uXXXX, of which only ASCII matters to anybody, and what Escaped knows.
+char JsonReader::ReadEscape() noexcept {
+  if (rest_.empty()) return '?';
+  char c = Take();
+  if (c != 'u') return Escaped(c);
   std::string_view digits = rest_.substr(0, 4);
   unsigned code = 0;
   const char *end = std::from_chars(digits.data(), digits.data() + digits.size(), code, 16).ptr;
   auto read = static_cast<size_t>(end - digits.data());
   rest_.remove_prefix(read);
-  Keep(read == 4 && code < 0x80 ? static_cast<char>(code) : '?');
+  return read == 4 && code < 0x80 ? static_cast<char>(code) : '?';
 }
 
+// The usual text has no escapes, and is taken at once.
 JsonReader::Piece JsonReader::ReadText() noexcept {
   rest_.remove_prefix(1);
-  for (;;) {
-    KeepUntilMark();
-    char c;
-    if (!Take(&c) || c == '"') break;
-    ReadEscape();
+  std::string_view text = rest_.substr(0, rest_.find('"'));
+  if (text.find('\\') == text.npos) {
+    value_ = text.substr(0, kMaxJsonValue);
+    rest_.remove_prefix(std::min(text.size() + 1, rest_.size()));
+  } else {
+    ReadEscapedText();
   }
   SkipBlanks();
   if (rest_.empty() || rest_.front() != ':') return Piece::kText;
@@ -123,12 +94,23 @@ JsonReader::Piece JsonReader::ReadText() noexcept {
   return Piece::kName;
 }
 
+void JsonReader::ReadEscapedText() noexcept {
+  size_t size = 0;
+  while (!rest_.empty()) {
+    char c = Take();
+    if (c == '"') break;
+    if (c == '\\') c = ReadEscape();
+    if (size < kMaxJsonValue) unescaped_[size++] = c;
+  }
+  value_ = {unescaped_, size};
+}
+
 JsonReader::Piece JsonReader::ReadWord() noexcept {
   bool number = !IsLetter(rest_.front());
-  while (!rest_.empty() && (IsOfNumber(rest_.front()) || IsLetter(rest_.front()))) {
-    Keep(rest_.front());
-    rest_.remove_prefix(1);
-  }
+  size_t size = 0;
+  while (size < rest_.size() && (IsOfNumber(rest_[size]) || IsLetter(rest_[size]))) ++size;
+  value_ = rest_.substr(0, std::min(size, kMaxJsonValue));
+  rest_.remove_prefix(size);
   return number ? Piece::kNumber : Piece::kOther;
 }
 

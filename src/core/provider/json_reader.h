@@ -32,21 +32,20 @@ class JsonReader {
 
   // Of a name, a text or a number, until Next: escapes are resolved, and every character beyond ASCII that is written
   // as one is a question mark. Other bytes are as they were.
-  std::string_view value() const { return {value_, size_}; }
+  std::string_view value() const { return value_; }
 
  private:
   Piece ReadText() noexcept;
   Piece ReadWord() noexcept;
-  void KeepUntilMark() noexcept;
-  void ReadEscape() noexcept;
+  void ReadEscapedText() noexcept;
+  char ReadEscape() noexcept;
   void SkipBlanks() noexcept;
-  bool Take(char *c) noexcept;
-  void Keep(char c) noexcept;
+  char Take() noexcept;  // there must be one
 
   std::string_view rest_;
   int depth_ = 0;
-  size_t size_ = 0;
-  char value_[kMaxJsonValue];
+  std::string_view value_;         // in the text, or
+  char unescaped_[kMaxJsonValue];  // if it has escapes
 };
 
 }  // namespace keypool

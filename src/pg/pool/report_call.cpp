@@ -16,9 +16,8 @@ using keypool::TimeUs;
 static bool is_success(int32 status) { return status >= 200 && status < 300; }
 
 Understood understand(const Report &report, const OwnErrorRules &own) {
-  Understood understood;
   keypool::AnswerTexts texts = {report.error_code, report.headers, report.body, is_success(report.status)};
-  understood.answer = keypool::ReadAnswer(texts, report.written);
+  Understood understood = {keypool::ReadAnswer(texts, report.written), {}, {}};
   understood.classified = keypool::Classify(own.rules, own.count, report.status, understood.answer, report.written);
   bool by_own = understood.classified.rule >= 0 && understood.classified.rule < own.count;
   understood.scope = by_own ? own.scopes[understood.classified.rule] : std::string_view();
@@ -44,6 +43,10 @@ static Health health_of(AnswerClass answer_class, const AnswerEffect &effect) {
   return fails ? Health::kFailed : Health::kUnknown;
 }
 
+static double seconds_until(TimeUs moment) {
+  return static_cast<double>(Max(moment - clock_now(), 0)) / keypool::kMicrosPerSecond;
+}
+
 // The settlement that the answer comes to.
 static Settlement settlement_of(const Report &report, const Understood &understood, int breaker_threshold) {
   AnswerClass answer_class = understood.classified.answer_class;
@@ -61,9 +64,8 @@ static Settlement settlement_of(const Report &report, const Understood &understo
   call.cached = report.cached;
   call.cost = report.cost;
   call.scope = understood.scope;
-  call.has_cooldown = understood.answer.retry_at != 0;
-  TimeUs wait = understood.answer.retry_at - clock_now();
-  call.cooldown = static_cast<double>(Max(wait, 0)) / keypool::kMicrosPerSecond;
+  call.has_cooldown = effect.blocks && understood.answer.retry_at != 0;
+  if (call.has_cooldown) call.cooldown = seconds_until(understood.answer.retry_at);
   if (answer_class == AnswerClass::kExhausted) {
     bool month = understood.answer.used_up == keypool::AllowancePeriod::kMonth;
     call.used_up = month ? keypool::AllowancePeriod::kMonth : keypool::AllowancePeriod::kDay;

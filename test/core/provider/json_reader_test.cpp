@@ -46,7 +46,7 @@ TEST(JsonReader, EndsWhereItIsNone) {
   EXPECT_EQ(Read("<html>{}</html>"), "");
   EXPECT_EQ(Read("]1"), "") << "closes nothing";
   EXPECT_EQ(Read(R"({"a": "no end)"), "(1 a: 'no end'");
-  EXPECT_EQ(Read("[\"\\"), "(1 ''");
+  EXPECT_EQ(Read("[\"\\"), "(1 '?'") << "an escape that is cut off";
   EXPECT_EQ(Read(std::string_view("[1\0, 2]", 7)), "(1 1");
 }
 
