@@ -120,12 +120,14 @@ int64_t CallsOfRing(const Meter &meter, uint32_t number, Second now) {
   return calls;
 }
 
-// Whether calls are open from before the ring, up to a number of slots; if so, the oldest.
+// Whether calls are open from before the ring, up to a number of slots; if so, the oldest. A slot that began in the
+// ring has none: what it holds beyond the ring's is what a crash has left, and nobody's.
 bool OldestBeforeRing(const Meter &meter, Second oldest_of_ring, Second now, uint32_t *number) {
-  uint32_t newest = OpenNumber(meter, now);
+  Second width = OpenSlotWidth(meter);
+  uint32_t newest = now / width;
   for (uint32_t age = kOpenSlots; age-- > 0;) {
     *number = newest - age;
-    if (*number > OpenNumber(meter, oldest_of_ring)) return false;
+    if (*number > OpenNumber(meter, oldest_of_ring) || *number * width > now - kRingSlots) return false;
     const OpenSlot &slot = meter.reserved.open[OpenIndex(*number)];
     bool open = IsOpenSlot(slot, *number) && slot.calls != 0;
     if (open && static_cast<int64_t>(slot.calls) > CallsOfRing(meter, *number, now)) return true;

@@ -244,6 +244,21 @@ TEST(TakeOldest, FindsTheOlderOfTwoInOneSlotOfOpenCalls) {
   EXPECT_EQ(CallsInFlight(meter, At(110)).calls, 1);
 }
 
+// A crash may leave more calls in a slot of open calls than the ring knows of.
+TEST(TakeOldest, TakesWhatIsOpenNowThoughACrashLeftMoreInItsSlotOfOpenCalls) {
+  Meter meter = KeyMeter();
+  Second width = OpenSlotWidth(meter);
+  TimeUs start = StartOf((SecondOf(At(0)) / width + 1) * width);
+  for (TimeUs now : {start, start + 10 * kMicrosPerSecond, start + 60 * kMicrosPerSecond}) {
+    Select(&meter, Tokens(100), now);
+    meter.reserved.open[OpenIndex(SecondOf(now) / width)].calls += 3;
+    Reservation taken;
+    ASSERT_TRUE(Take(&meter, &taken, now));
+    EXPECT_EQ(taken.second, SecondOf(now));
+    EXPECT_EQ(UseInWindow(meter, now).open, 0);
+  }
+}
+
 TEST(TakeOldest, LosesNoCallThatIsSettledByItsLeaseLater) {
   Meter meter = KeyMeter();
   Reservation lease = Select(&meter, Tokens(100), At(0));
