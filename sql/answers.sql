@@ -124,6 +124,26 @@ SELECT pg_temp.call(9025, 400, '{"x-ratelimit-limit-requests": 20, "x-ratelimit-
 SELECT keypool_report(key_id, lease, 200, '{"x-ratelimit-limit-requests": 20, "x-ratelimit-remaining-requests": 0, "x-ratelimit-reset-requests": "90s"}', headers_age_ms => 5000)
     FROM keypool_try_select('left', 10);
 SELECT pg_temp.call(9025, 200, provider => 'left');
+-- Where a 429 blocks a model, so does this.
+SELECT keypool_add_key('by model', 'one', 'sk-by-model') IS NOT NULL;
+SELECT keypool_set_provider('by model', '{"rate_limit_scope": "model"}');
+SELECT class FROM keypool_try_select('by model', 10, 'a') s, keypool_report(s.key_id, s.lease, 200,
+    '{"x-ratelimit-limit-requests": 20, "x-ratelimit-remaining-requests": 0, "x-ratelimit-reset-requests": "90s"}');
+SELECT model, status, retry_after_ms FROM unnest('{a,b}'::text[]) model, LATERAL keypool_peek('by model', 10, model);
+
+-- What others failed of is no overload of this key's.
+SELECT keypool_add_key('mixed', 'one', 'sk-mixed') IS NOT NULL;
+CREATE TEMP TABLE mixed AS SELECT s.key_id, s.lease, i FROM generate_series(1, 6) i, LATERAL keypool_try_select('mixed', i * 0) s;
+SELECT class, retry_after_ms FROM mixed, LATERAL keypool_report(key_id, lease, CASE WHEN i < 6 THEN 500 ELSE 529 END) ORDER BY i;
+
+-- A key that cools after it was suspect is not suspect any more.
+INSERT INTO keypool.provider_keys (id, provider_id, key_label, key_value, priority) VALUES
+  ('00000000-0000-8000-8000-000000000011', 'two', 'one', 'sk-one', 1), ('00000000-0000-8000-8000-000000000012', 'two', 'two', 'sk-two', 2);
+SELECT pg_temp.call(9100 + i, 401, provider => 'two') FROM generate_series(0, 1) i;
+SELECT key_label, breaker, breaker_until, breaker_reason FROM keypool_list_keys('two');
+SET keypool.test_now = '2026-11-26 18:33:00+00';
+SELECT keypool_mark_429(keypool_key('two', 'two'), 3600);
+SELECT key_label, breaker, breaker_until, breaker_reason FROM keypool_list_keys('two');
 
 -- Rules of one's own.
 SELECT keypool_set_error_rule('an*', 529, NULL, 'rate', 'key'), keypool_set_error_rule('*', NULL, 'Teapot_*', 'billing');
@@ -148,7 +168,7 @@ SELECT * FROM keypool_report(:'key', 'no lease', 200);
 SELECT * FROM keypool_report(:'key', NULL, -5, 'x', repeat('y', 1000), 'z', -1, -1, -1, -1, -1);
 SELECT pg_temp.refused($$SELECT keypool_report('00000000-0000-0000-0000-000000000000', NULL, 200)$$);
 SELECT pg_temp.refused($$SELECT keypool_report(NULL, NULL, 200)$$);
-SELECT keypool_delete_key(id) FROM keypool_list_keys() WHERE provider_id IN ('ans', 'half', 'bill', 'left', 'new');
+SELECT keypool_delete_key(id) FROM keypool_list_keys() WHERE provider_id IN ('ans', 'half', 'bill', 'left', 'new', 'by model', 'mixed', 'two');
 DELETE FROM keypool.quotas WHERE provider_id IN ('bill', 'left');
 DELETE FROM keypool.error_rules;
-DELETE FROM keypool.providers WHERE provider_id = 'ans';
+DELETE FROM keypool.providers WHERE provider_id IN ('ans', 'by model');

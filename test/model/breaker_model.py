@@ -71,8 +71,12 @@ class Breaker(NamedTuple):
         seconds = min(max(2 * self.seconds if self.openings else 0, failure.seconds), LONGEST)
         return noted._replace(seconds=seconds, openings=self.openings + 1, open_until=now + seconds * SECOND, opened_at=now)
 
-    def suspected(self, failure):
-        return Breaker(opened_at=self.opened_at, failures=self.in_a_row(failure), reason=failure.reason, seconds=SUSPECT)
+    def suspected(self, failure, now):
+        return Breaker(open_until=now + SUSPECT * SECOND, opened_at=self.opened_at, failures=self.in_a_row(failure), reason=failure.reason,
+                       seconds=SUSPECT)
+
+    def is_suspect(self, now):
+        return not self.openings and self.seconds > 0 and self.open_until > now
 
     def closed(self, now):
         fresh = not self.openings and not self.failures and not self.opened_at

@@ -188,6 +188,7 @@ class Pool:
 
     def note_health(self, limited, lease, health, only_suspects, now):
         failed = self.failed(limited, health)
+        heard = [one for one in failed if one.meter.breaker.hears(lease.second)]
         for one in limited:
             breaker = one.meter.breaker
             if health == "served":
@@ -198,7 +199,7 @@ class Pool:
                 one.meter.breaker = breaker.failed(health, lease.second, now)
             elif (one.tag() if one is not limited[0] else 0) in lease.probes:
                 one.meter.breaker = breaker.unprobed()
-        return (failed[0].meter.breaker.failures if failed else 0), max([one.meter.out_until(now) for one in failed], default=0)
+        return (heard[0].meter.breaker.failures if heard else 0), max([one.meter.out_until(now) for one in failed], default=0)
 
     # Whose fault it is, in the order of the call's meters.
     def failed(self, limited, health):

@@ -138,7 +138,7 @@ class Key(Limited):
     def listed_breaker(self, meter, now):
         suspect = meter.is_suspect(now)
         return {"breaker": "suspect" if suspect else meter.breaker.word(now),
-                "breaker_until": (meter.blocked_until if suspect else meter.breaker.holds_until(now)) or None,
+                "breaker_until": (meter.breaker.open_until if suspect else meter.breaker.holds_until(now)) or None,
                 "breaker_reason": meter.breaker.reason}
 
     # What keypool_usage shows: minutes with something in them, newest first.

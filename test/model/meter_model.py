@@ -234,14 +234,15 @@ class Meter:
             self.recorded.put(second, slot._replace(settled=slot.settled | {sequence}))
         return True
 
-    # The second of the oldest call that is open; one of before the last 64 seconds is known less precisely. None: none is.
+    # The second of the oldest call that is open; one of before the last 64 seconds is known less precisely: by its
+    # slot, which began before them. None: none is.
     def oldest_open(self, now):
         second, width = now // SECOND, self.open_width()
         if not any(slot.requests for _, slot in self.open.values()):
             return None
         known = sorted((at, slot.requests) for at, slot in self.reserved.among(second, 64) if slot.requests)
         for number, slot in sorted(self.open.among(second // width, 16)):
-            if known and number > known[0][0] // width:
+            if number * width > second - 64 or (known and number > known[0][0] // width):
                 break
             if slot.requests > self.known_open(number, second):
                 return min((number + 1) * width - 1, second - 64)
@@ -312,11 +313,11 @@ class Meter:
     # The failure is not taken to be this meter's: it is out for a minute only.
     def suspect(self, failure, selected_in, now):
         if self.breaker.hears(selected_in):
-            self.breaker = self.breaker.suspected(failure)
+            self.breaker = self.breaker.suspected(failure, now)
             self.blocked_until = max(self.blocked_until, now + SUSPECT * SECOND)
 
     def is_suspect(self, now):
-        return not self.breaker.openings and self.breaker.seconds > 0 and self.blocked_until > now
+        return self.breaker.is_suspect(now)
 
     # Until when what has failed is out; 0: it is not.
     def out_until(self, now):

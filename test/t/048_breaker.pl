@@ -99,5 +99,21 @@ value(qq{SET keypool.test_now = '@{[ value(qq{SELECT timestamptz '$now' + interv
 is(value(sprintf $later, value(qq{SELECT timestamptz '$now' + interval '31 minutes'})), $keys, 'and all are back without an operator once they work');
 experiment('a proxy that answers 401 to everything', "$keys keys, $sessions sessions", $keys / 2 . ' stayed in, 0 were left out for good');
 
+#
+# Failures that open a breaker only after several in a row, of many sessions at once.
+#
+my @opened = map {
+    value(qq{
+        SELECT count(keypool_add_key('failing $_', 'key', 'sk-$_-' || i)) FROM generate_series(1, 4) i;
+        SELECT keypool_set_provider('failing $_', '{"breaker_threshold": 2}');
+        CREATE FUNCTION fail_all() RETURNS void LANGUAGE sql AS \$\$
+            SELECT keypool_report(s.key_id, s.lease, 500) FROM keypool_try_select('failing $_') s WHERE s.status = 'ok' \$\$;});
+    end_load(begin_load($node, 'SELECT fail_all()', '-c', $sessions, '-j', 1, '-t', 20));
+    value('DROP FUNCTION fail_all');
+    value(qq{SELECT count(*) FROM keypool_list_keys('failing $_') WHERE breaker <> 'closed' AND breaker <> 'suspect'})
+} 1 .. rounds(5, 100);
+is(scalar(grep { $_ > 2 } @opened), 0, 'failures in a row of many sessions open no more than half of the breakers');
+experiment('failures in a row, of 64 sessions at once', scalar(@opened) . ' providers of 4 keys', scalar(grep { $_ > 2 } @opened) . ' with more than half out');
+
 $node->stop;
 done_testing();

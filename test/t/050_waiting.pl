@@ -139,6 +139,22 @@ like(failure_of($node, q{SELECT status FROM keypool_select('one', max_wait => '0
     'keypool_select raises when the time is over');
 is(value(q{SELECT status FROM keypool_try_select('nobody', max_wait => '1 minute')}), 'no_key', 'nobody waits for what cannot come');
 
+# A session that a crash has left in its line keeps nobody waiting.
+value(q{SELECT keypool_mark_429(keypool_key('cooling', label), 3600) FROM unnest('{key,new,off}'::text[]) label});
+my @lost = begin_waits(q{SELECT status FROM keypool_try_select('cooling', max_wait => '1 minute')});
+until_waiting(1);
+value('CHECKPOINT');
+$session->close;
+crash($node);
+answers_of(@lost);
+$node->start;
+is(in_line(), 1, 'a crash leaves a session in its line');
+value(q{SELECT keypool_clear_cooldown('cooling', NULL); SELECT keypool_clear_cooldown(id), keypool_mark_429(id, 1) FROM keypool_list_keys('cooling')});
+my $began = time;
+is(value(q{SELECT status FROM keypool_try_select('cooling', max_wait => '20 s')}), 'ok', 'who waits after it is served');
+cmp_ok(time - $began, '<', 4, 'at the moment that it was told');
+is(in_line(), 0, 'and nobody is left in the line');
+
 # Without the rows of the lines it still waits, by the clock.
 value('DELETE FROM keypool.wakeups WHERE slot >= 8');
 ($key, $lease) = split /\|/, value(q{SELECT key_id, lease FROM keypool_try_select('alone') WHERE false
@@ -148,6 +164,5 @@ until_waiting(1);
 value("SELECT keypool_release('$key', '$lease')");
 is(answers_of(@blind), 'ok', 'without lines, a place is found by looking');
 
-$session->close;
 $node->stop;
 done_testing();

@@ -76,6 +76,17 @@ bool ReadAllowanceName(string_view name, AllowanceName *read) {
 
 using Piece = JsonReader::Piece;
 
+// Whether the outermost object says of itself that it is an error.
+bool IsError(string_view body) {
+  JsonReader reader(body);
+  bool is_type = false;
+  for (Piece piece = reader.Next(); piece != Piece::kEnd; piece = reader.Next()) {
+    if (piece == Piece::kText && is_type && reader.value() == "error") return true;
+    is_type = piece == Piece::kName && reader.depth() == 1 && reader.value() == "type";
+  }
+  return false;
+}
+
 // Which part of a body is about an error.
 class ErrorPart {
  public:
@@ -85,13 +96,12 @@ class ErrorPart {
   bool Has(const JsonReader &reader, Piece piece, string_view name) {
     int depth = reader.depth();
     if (piece == Piece::kName && depth <= above_) above_ = depth <= 2 && name == "error" ? depth : kNowhere;
-    if (piece == Piece::kText && depth == 1 && name == "type" && reader.value() == "error") above_ = 0;
-    return depth > above_;
+    return depth > above_ || (depth == above_ && piece == Piece::kText);
   }
 
  private:
   static constexpr int kNowhere = INT_MAX;
-  int above_;  // it is what lies deeper
+  int above_;  // it is what lies deeper, and a text that stands there
 };
 
 class AnswerReader {
@@ -105,13 +115,14 @@ class AnswerReader {
 
   void ReadBody(string_view body, bool only_errors) {
     JsonReader reader(body);
-    ErrorPart part(!only_errors);
+    ErrorPart part(!only_errors || IsError(body));
     char name[kMaxHeaderName];
     size_t size = 0;
     for (Piece piece = reader.Next(); piece != Piece::kEnd; piece = reader.Next()) {
       if (piece == Piece::kName) size = Lowered<kMaxHeaderName>(reader.value()).text().copy(name, kMaxHeaderName);
       bool is_value = piece == Piece::kText || piece == Piece::kNumber;
       if (!part.Has(reader, piece, {name, size}) || !is_value) continue;
+      answer_.has_error = answer_.has_error || (piece == Piece::kText && !reader.value().empty());
       ReadField({name, size}, reader.value());
       ReadMember({name, size}, reader.value());
     }
@@ -241,6 +252,7 @@ Answer ReadAnswer(const AnswerTexts &texts, TimeUs written) noexcept {
   Answer answer;
   AnswerReader reader(written, &answer);
   reader.AddCode(texts.error_code);
+  answer.caller_says = answer.code_count != 0;
   reader.ReadHeaders(texts.headers);
   reader.ReadBody(texts.body, texts.succeeded);
   reader.Finish();

@@ -43,6 +43,8 @@ struct Answer {
   int allowance_count = 0;
   TimeUs retry_at = 0;                                  // when to come back; may be over; 0: not told
   AllowancePeriod used_up = AllowancePeriod::kUnknown;  // kDay or kMonth: the answer says that such a limit is used up
+  bool has_error = false;                               // the body tells of one
+  bool caller_says = false;                             // the first code is what the caller says
   uint8_t code_size[kMaxCodes];
   char code[kMaxCodes][kMaxCodeBytes];  // in lower case
   Allowance allowance[kMaxAllowances];
@@ -55,7 +57,8 @@ struct AnswerTexts {
   std::string_view headers;     // header_reader.h
   std::string_view body;        // JSON, or anything
   // The status was 2xx: only errors are read of the body, as streams tell them, for what a model has written may look
-  // like one. These are a member `error` of the outermost object or of one in it, and an object of the type `error`.
+  // like one. These are a member `error` of the outermost object or of one in it, a text or an object, and an outermost
+  // object whose `type` is `error`.
   bool succeeded;
 };
 

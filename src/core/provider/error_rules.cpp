@@ -14,6 +14,7 @@ namespace {
 using enum AnswerClass;
 
 constexpr TimeUs kLongWait = 3600 * kMicrosPerSecond;
+constexpr int kRulesOfCaller = 4;
 
 // Codes that say what is wrong whatever the status is; then those that a 429 has, too; then statuses.
 constexpr std::array<ErrorRule, kBuiltInRules> kRules = {{
@@ -121,9 +122,19 @@ bool Fits(const ErrorRule &rule, int32_t status, const Answer &answer) {
   return (rule.status == 0 || rule.status == status) && (rule.code.empty() || HasCode(answer, rule.code));
 }
 
-// A code that is not known, with a status of success, is of a stream that broke.
+bool IsSuccess(int32_t status) { return status >= 200 && status < 300; }
+
+// The first rules are of words of the caller's, and of answers that did not come, or not to their end.
+bool FitsBuiltIn(int i, int32_t status, const Answer &answer) {
+  const ErrorRule &rule = kRules[static_cast<size_t>(i)];
+  if (i >= kRulesOfCaller) return Fits(rule, status, answer);
+  bool broke_off = IsSuccess(status) && rule.answer_class != kUnsent;
+  return answer.caller_says && answer.code_at(0) == rule.code && (status == 0 || broke_off);
+}
+
+// An error that is not known, with a status of success, is of a stream that broke.
 AnswerClass ClassWithoutRule(int32_t status, const Answer &answer) {
-  if (status >= 200 && status < 300) return answer.code_count == 0 ? kOk : kServer;
+  if (IsSuccess(status)) return answer.code_count == 0 && !answer.has_error ? kOk : kServer;
   return status >= 300 && status < 500 ? kClient : kServer;
 }
 
@@ -138,9 +149,9 @@ Classified Classify(const ErrorRule *own, int own_count, int32_t status, const A
   for (int i = 0; i < own_count; ++i)
     if (Fits(own[i], status, answer)) return {own[i].answer_class, i};
   Classified classified = {ClassWithoutRule(status, answer), -1};
-  if (classified.answer_class == kOk) return classified;  // no built-in rule is of a success without a code
+  if (classified.answer_class == kOk) return classified;  // no built-in rule is of a success without an error
   for (int i = 0; i < kBuiltInRules && classified.rule < 0; ++i)
-    if (Fits(BuiltInRule(i), status, answer)) classified = {BuiltInRule(i).answer_class, own_count + i};
+    if (FitsBuiltIn(i, status, answer)) classified = {BuiltInRule(i).answer_class, own_count + i};
   bool long_wait = answer.used_up != AllowancePeriod::kUnknown || answer.retry_at - now >= kLongWait;
   if (classified.answer_class == kRate && long_wait) classified.answer_class = kExhausted;
   return classified;

@@ -8,8 +8,6 @@ namespace keypool {
 
 namespace {
 
-bool IsHeard(const Breaker &breaker, Second selected_in) { return selected_in > SecondOf(breaker.opened_at); }
-
 // What a crash left may be none.
 bool ProbeIsUnderWay(const Meter &meter, TimeUs now) {
   Second until = meter.reserved.probe_until, second = SecondOf(now);
@@ -28,6 +26,10 @@ uint32_t NextSeconds(const Breaker &breaker, const BreakerRule &rule) {
 }
 
 }  // namespace
+
+bool HearsOf(const Meter &meter, Second selected_in) noexcept {
+  return selected_in > SecondOf(meter.recorded.breaker.opened_at);
+}
 
 BreakerState BreakerStateOf(const Meter &meter, TimeUs now) noexcept {
   const Breaker &breaker = meter.recorded.breaker;
@@ -59,21 +61,21 @@ void EndProbe(MeterEdit *edit) noexcept {
 void NoteSuccess(MeterEdit *edit, Second selected_in) noexcept {
   const Breaker &breaker = edit->meter().recorded.breaker;
   bool is_news = breaker.openings != 0 || breaker.failures != 0;
-  if (!is_news || !IsHeard(breaker, selected_in)) return;
+  if (!is_news || !HearsOf(edit->meter(), selected_in)) return;
   EndProbe(edit);
   edit->Set(breaker, {0, breaker.opened_at, 0, 0, 0, 0});
 }
 
 bool WouldOpen(const Meter &meter, const BreakerRule &rule, Second selected_in) noexcept {
   const Breaker &breaker = meter.recorded.breaker;
-  if (rule.threshold == 0 || !IsHeard(breaker, selected_in)) return false;
+  if (rule.threshold == 0 || !HearsOf(meter, selected_in)) return false;
   return breaker.openings != 0 || FailuresWith(breaker, rule) >= rule.threshold;
 }
 
 bool NoteFailure(MeterEdit *edit, const BreakerRule &rule, Second selected_in, TimeUs now) noexcept {
   assert(rule.reason != 0 && rule.seconds >= 1 && rule.seconds <= kMaxBreakerSeconds);
   const Breaker &breaker = edit->meter().recorded.breaker;
-  if (!IsHeard(breaker, selected_in)) return false;
+  if (!HearsOf(edit->meter(), selected_in)) return false;
   bool opens = WouldOpen(edit->meter(), rule, selected_in);
   Breaker noted = breaker;
   noted.failures = FailuresWith(breaker, rule);
@@ -91,16 +93,17 @@ bool NoteFailure(MeterEdit *edit, const BreakerRule &rule, Second selected_in, T
 
 void NoteSuspicion(MeterEdit *edit, const BreakerRule &rule, Second selected_in, TimeUs now) noexcept {
   const RecordedMeter &recorded = edit->meter().recorded;
-  if (!IsHeard(recorded.breaker, selected_in)) return;
+  if (!HearsOf(edit->meter(), selected_in)) return;
+  TimeUs until = now + StartOf(kSuspectSeconds);
   EndProbe(edit);
   edit->Set(recorded.breaker,
-            {0, recorded.breaker.opened_at, FailuresWith(recorded.breaker, rule), 0, rule.reason, kSuspectSeconds});
-  edit->Set(recorded.blocked_until, std::max(recorded.blocked_until, now + StartOf(kSuspectSeconds)));
+            {until, recorded.breaker.opened_at, FailuresWith(recorded.breaker, rule), 0, rule.reason, kSuspectSeconds});
+  edit->Set(recorded.blocked_until, std::max(recorded.blocked_until, until));
 }
 
 bool IsSuspect(const Meter &meter, TimeUs now) noexcept {
-  const RecordedMeter &recorded = meter.recorded;
-  return recorded.breaker.openings == 0 && recorded.breaker.seconds != 0 && recorded.blocked_until > now;
+  const Breaker &breaker = meter.recorded.breaker;
+  return breaker.openings == 0 && breaker.seconds != 0 && breaker.open_until > now;
 }
 
 void CloseBreaker(MeterEdit *edit, TimeUs now) noexcept {

@@ -39,6 +39,9 @@ bool BeginProbe(Meter *meter, TimeUs now) noexcept;
 // A probe has ended, and says nothing: its place is free.
 void EndProbe(MeterEdit *edit) noexcept;
 
+// Whether a call that was selected in this second says anything.
+bool HearsOf(const Meter &meter, Second selected_in) noexcept;
+
 // A call that was selected in this second has succeeded.
 void NoteSuccess(MeterEdit *edit, Second selected_in) noexcept;
 
@@ -48,8 +51,8 @@ bool NoteFailure(MeterEdit *edit, const BreakerRule &rule, Second selected_in, T
 // Whether such a failure would.
 bool WouldOpen(const Meter &meter, const BreakerRule &rule, Second selected_in) noexcept;
 
-// Notes a failure that would open the breaker, but does not: blocks the meter for kSuspectSeconds instead. For whoever
-// thinks that the fault is elsewhere.
+// Notes a failure that would open the breaker, but does not: blocks the meter for kSuspectSeconds instead, for which it
+// is suspect. For whoever thinks that the fault is elsewhere.
 inline constexpr uint32_t kSuspectSeconds = 60;
 void NoteSuspicion(MeterEdit *edit, const BreakerRule &rule, Second selected_in, TimeUs now) noexcept;
 bool IsSuspect(const Meter &meter, TimeUs now) noexcept;

@@ -81,9 +81,7 @@ TimeUs BlockBlamed(Edits edits, int count, const CallEnd &end, TimeUs now) {
   TimeUs latest = 0;
   for (int i = 0; i < count; ++i) {
     if ((end.blames >> i & 1) == 0) continue;
-    bool of_model = i == 0 && end.blamed_model != 0;
-    latest = std::max(
-        latest, of_model ? BlockModel(&edits[0], end.blamed_model, end.until, now) : Block(&edits[i], end.until, now));
+    latest = std::max(latest, BlockModel(&edits[i], i == 0 ? end.blamed_model : 0, end.until, now));
   }
   return latest;
 }
@@ -92,6 +90,7 @@ TimeUs BlockBlamed(Edits edits, int count, const CallEnd &end, TimeUs now) {
 void NoteHealth(Edits edits, int count, const CallEnd &end, TimeUs now, CallEnded *ended) {
   for (int i = 0; i < count; ++i) {
     bool failed = end.health == Health::kFailed && (end.fails >> i & 1) != 0;
+    bool heard = HearsOf(edits[i].meter(), end.reservation.second);
     if (end.health == Health::kServed)
       NoteSuccess(&edits[i], end.reservation.second);
     else if (failed && end.only_suspects && WouldOpen(edits[i].meter(), end.failure, end.reservation.second))
@@ -102,7 +101,7 @@ void NoteHealth(Edits edits, int count, const CallEnd &end, TimeUs now, CallEnde
       EndProbe(&edits[i]);
     if (!failed) continue;
     const RecordedMeter &recorded = edits[i].meter().recorded;
-    if (ended->failures == 0) ended->failures = recorded.breaker.failures;
+    if (heard && ended->failures == 0) ended->failures = recorded.breaker.failures;
     TimeUs until = std::max(recorded.blocked_until, BreakerHoldsUntil(edits[i].meter(), now));
     if (until > now) ended->blocked_until = std::max(ended->blocked_until, until);
   }
@@ -111,7 +110,7 @@ void NoteHealth(Edits edits, int count, const CallEnd &end, TimeUs now, CallEnde
 void NoteObserved(Edits edits, int count, const CallEnd &end, TimeUs now) {
   for (int i = 0; i < end.observed_count; ++i) RaiseToObserved(&edits[end.observed[i].meter], end.observed[i], now);
   for (int i = 0; end.used_up != 0 && i < count; ++i)
-    if ((end.used_up >> i & 1) != 0) KeepOutUntil(&edits[i], end.used_up_until);
+    if ((end.used_up >> i & 1) != 0) KeepOut(&edits[i], i == 0 ? end.used_up_model : 0, end.used_up_until, now);
 }
 
 void NoteWithoutModel(MeterEdit *key, TimeUs now) {
@@ -164,6 +163,13 @@ CallBegun ReserveCall(Meter *const *meters, const MeterRules *const *rules, int 
     begun.eased |= static_cast<uint8_t>(1 << i);
   }
   return begun;
+}
+
+bool WouldOpenBreaker(const Meter *const *meters, int count, const CallEnd &end) noexcept {
+  bool opens = false;
+  for (int i = 0; i < count; ++i)
+    opens = opens || ((end.fails >> i & 1) != 0 && WouldOpen(*meters[i], end.failure, end.reservation.second));
+  return opens && end.health == Health::kFailed;
 }
 
 CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, const CallEnd &end, TimeUs max_block,

@@ -86,7 +86,9 @@ struct CallEnd {
   // What the provider says is used. It is heard of calls that breakers hear of, too.
   const ObservedUse *observed;
   int observed_count;
-  uint8_t used_up;  // mask of meters of which nothing is left until then
+  uint8_t
+      used_up;  // mask of meters of which nothing is left until then; of the key for this model only, if it is not 0
+  uint32_t used_up_model;
   TimeUs used_up_until;
 };
 
@@ -99,6 +101,9 @@ struct CallEnded {
   uint8_t opened;        // mask of the meters whose breaker it has opened
   uint32_t failures;     // kFailed: in a row, of the first meter that failed; 0: the breakers have not heard of it
 };
+
+// Whether a call that has failed would open a breaker, if its lease was not settled before.
+bool WouldOpenBreaker(const Meter *const *meters, int count, const CallEnd &end) noexcept;
 
 // Ends a call in all its meters, the key's deciding whether the lease was settled before. `edits` are of those meters.
 // `max_block` is for Upkeep; `until` is taken as it is.

@@ -85,7 +85,7 @@ struct History {
 
 // Stops what goes through the meter after failures (breaker.h).
 struct Breaker {
-  TimeUs open_until;
+  TimeUs open_until;  // or suspect
   TimeUs opened_at;   // or closed by hand: it hears of calls that were selected in a later second
   uint16_t failures;  // in a row, of one reason
   uint8_t openings;   // in a row; 0: it is closed

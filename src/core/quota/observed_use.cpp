@@ -40,9 +40,4 @@ void RaiseToObserved(MeterEdit *edit, const ObservedUse &observed, TimeUs now) n
   edit->Set(meter.recorded.ring[RingIndex(observed.written)], slot);
 }
 
-void KeepOutUntil(MeterEdit *edit, TimeUs until) noexcept {
-  const RecordedMeter &recorded = edit->meter().recorded;
-  edit->Set(recorded.blocked_until, std::max(recorded.blocked_until, until));
-}
-
 }  // namespace keypool

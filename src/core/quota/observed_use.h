@@ -24,8 +24,4 @@ struct ObservedUse {
 // `now` is the meter's own. Nothing for a meter whose slots are wider than a second, or if it is too old.
 void RaiseToObserved(MeterEdit *edit, const ObservedUse &observed, TimeUs now) noexcept;
 
-// Nothing is left of a limit that no meter counts: keeps requests out until then. This is no 429, and not counted as
-// one.
-void KeepOutUntil(MeterEdit *edit, TimeUs until) noexcept;
-
 }  // namespace keypool

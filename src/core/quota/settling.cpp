@@ -359,24 +359,25 @@ void CountRelease(MeterEdit *edit) noexcept {
   edit->SetHint(reserved.releases, SaturatingSum(reserved.releases, 1));
 }
 
-TimeUs Block(MeterEdit *edit, TimeUs until, TimeUs now) noexcept {
+TimeUs KeepOut(MeterEdit *edit, uint32_t model_hash, TimeUs until, TimeUs now) noexcept {
   const RecordedMeter &recorded = edit->meter().recorded;
   assert(now == MeterNow(edit->meter(), now) && until > 0);
-  CountRateLimited(edit, now);
-  edit->Set(recorded.blocked_until, std::max(recorded.blocked_until, until));
-  return recorded.blocked_until;
+  int place = model_hash != 0 ? PlaceOfModel(recorded, model_hash, now) : -1;
+  if (place < 0) {
+    edit->Set(recorded.blocked_until, std::max(recorded.blocked_until, until));
+    return recorded.blocked_until;
+  }
+  TimeUs before = recorded.model_hash[place] == model_hash ? recorded.model_blocked_until[place] : 0;
+  edit->Set(recorded.model_hash[place], model_hash);
+  edit->Set(recorded.model_blocked_until[place], std::max(before, until));
+  return recorded.model_blocked_until[place];
 }
 
-TimeUs BlockModel(MeterEdit *key, uint32_t model_hash, TimeUs until, TimeUs now) noexcept {
-  const RecordedMeter &recorded = key->meter().recorded;
-  assert(model_hash != 0 && until > 0);
-  int place = PlaceOfModel(recorded, model_hash, now);
-  if (place < 0) return Block(key, until, now);
-  CountRateLimited(key, now);
-  TimeUs before = recorded.model_hash[place] == model_hash ? recorded.model_blocked_until[place] : 0;
-  key->Set(recorded.model_hash[place], model_hash);
-  key->Set(recorded.model_blocked_until[place], std::max(before, until));
-  return recorded.model_blocked_until[place];
+TimeUs Block(MeterEdit *edit, TimeUs until, TimeUs now) noexcept { return BlockModel(edit, 0, until, now); }
+
+TimeUs BlockModel(MeterEdit *edit, uint32_t model_hash, TimeUs until, TimeUs now) noexcept {
+  CountRateLimited(edit, now);
+  return KeepOut(edit, model_hash, until, now);
 }
 
 void ClearBlocks(MeterEdit *edit, TimeUs now) noexcept {

@@ -85,11 +85,12 @@ void CountInTotals(MeterEdit *meter, const Amounts &used, const PeriodEnds &ends
 // One reservation was given back: a counter. A hint.
 void CountRelease(MeterEdit *meter) noexcept;
 
-// The provider answered 429: blocks the meter until then, if that is later than the deadline it has, and counts the
-// 429. Returns the deadline that stands.
-TimeUs Block(MeterEdit *meter, TimeUs until, TimeUs now) noexcept;
+// Blocks the meter until then, if that is later than the deadline it has; of a key for this model only, if it is not 0.
+// A ninth model at once blocks the key. Returns the deadline that stands.
+TimeUs KeepOut(MeterEdit *meter, uint32_t model_hash, TimeUs until, TimeUs now) noexcept;
 
-// The same for one model on one key. A ninth model at once blocks the key.
+// The provider answered 429: likewise, and counts the 429.
+TimeUs Block(MeterEdit *meter, TimeUs until, TimeUs now) noexcept;
 TimeUs BlockModel(MeterEdit *key, uint32_t model_hash, TimeUs until, TimeUs now) noexcept;
 
 // Ends cooldowns, those of models included, and closes the breaker.

@@ -10,8 +10,8 @@
 //   3. Who was woken and is refused again wakes the next one behind it whose request differs: that may fit.
 //   4. Of equal requests only the first keeps an eye on the clock (IsFirst).
 //
-// A line lies in a page that is locked by whoever calls the functions here. What it holds is lost in a crash, with the
-// sessions.
+// A line lies in a page that is locked by whoever calls the functions here. A crash may leave sessions in it that are no
+// more: who takes them for alive waits for them, so they are taken out when somebody enters.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +41,8 @@ uint32_t CountWaiters(const WaitingLine &line, uint32_t provider) noexcept;
 // A new place at the end.
 uint32_t TakeTicket(WaitingLine *line) noexcept;
 
-// Puts a waiter at the place that its ticket says, in place of what the process has left behind for that provider. False
-// if the line is full.
+// Puts a waiter at the place that its ticket says, in place of what the process has left behind for that provider.
+// False if the line is full.
 bool EnterLine(WaitingLine *line, const Waiter &waiter) noexcept;
 
 // Takes a process out that waits for a provider. Returns whether it was woken.

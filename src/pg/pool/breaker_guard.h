@@ -7,6 +7,7 @@
 #include "pg/server/postgres_api.h"
 
 #include "core/quota/breaker.h"
+#include "pg/catalog/privileges.h"
 #include "pg/pool/pool_cache.h"
 
 struct BreakerGuard {
@@ -14,8 +15,14 @@ struct BreakerGuard {
   LOCKTAG lock;
 };
 
+enum class GuardSays : uint8 {
+  kWouldNotOpen,  // as the meter was. Nothing is held; if that has changed, ask again
+  kMayOpen,
+  kOnlySuspects,  // half of the keys are out already
+};
+
 // Whether this failure of a call of the key may open its breaker. If it would, nobody else decides about the provider
-// until breaker_guard_end, or the transaction ends. False: it would, and half of the keys are out already.
-bool breaker_guard_begin(const keypool::KeyId &key, const keypool::BreakerRule &failure, keypool::Second selected_in,
-                         BreakerGuard *guard);
+// until breaker_guard_end, or the transaction ends. Raises 42501 if the user may not settle calls of the key.
+GuardSays breaker_guard_begin(const keypool::KeyId &key, const keypool::BreakerRule &failure,
+                              keypool::Second selected_in, Right right, BreakerGuard *guard);
 void breaker_guard_end(BreakerGuard *guard);

@@ -173,7 +173,9 @@ static void set_remaining(const Settlement &settlement, const ReadLease &lease, 
   end->observed = remaining->observed;
   end->observed_count = remaining->count;
   if (remaining->used_up_until <= settlement.written || settlement.health != keypool::Health::kServed) return;
-  end->used_up = blame_limited(call, {}).meters;
+  Blame blame = blame_limited(call, {});
+  end->used_up = blame.meters;
+  if (blame.of_model) end->used_up_model = model_of(settlement, lease);
   end->used_up_until = Min(remaining->used_up_until, clock_now() + longest_block(*call.provider));
 }
 
@@ -202,11 +204,11 @@ static CallEnded end_under_lock(const Meters &meters, Wakeups *ring, const CallM
 }
 
 // What must be done first, with nothing locked: then the step begins anew.
-enum class Before : uint8 { kNothing, kOpenRing, kUpkeep, kMoved };
+enum class Before : uint8 { kNothing, kOpenRing, kUpkeep, kMoved, kAskGuard };
 
-// One try to end the call in its meters.
+// One try to end the call in its meters. Without the guard it opens no breaker that the guard watches over.
 static Before try_to_end_call(const MeterTables &tables, Wakeups *ring, bool has_ring, CallMeters *call,
-                              const Cooldown &cooldown, CallEnd *end, CallEnded *ended) {
+                              const Cooldown &cooldown, bool unguarded, CallEnd *end, CallEnded *ended) {
   MeterChange change;
   Meters meters = {};
   meter_change_begin(&change, tables, end->ending != Ending::kReleased);
@@ -216,7 +218,9 @@ static Before try_to_end_call(const MeterTables &tables, Wakeups *ring, bool has
   }
   TimeUs now = clock_now();
   call_meters_at(call, now);
+  bool asks = unguarded && keypool::WouldOpenBreaker(meters.meter, call->count, *end);
   Before before = needs_upkeep(meters, *call, now)                              ? Before::kUpkeep
+                  : asks                                                        ? Before::kAskGuard
                   : !has_ring && keypool::AnyAwaited(meters.meter, call->count) ? Before::kOpenRing
                                                                                 : Before::kNothing;
   if (before == Before::kNothing)
@@ -227,13 +231,13 @@ static Before try_to_end_call(const MeterTables &tables, Wakeups *ring, bool has
   return before;
 }
 
-// Ends the call in its meters. False if a place no longer holds its meter.
-static bool end_call(const MeterTables &tables, uint32 hash, CallMeters *call, const Cooldown &cooldown, CallEnd *end,
-                     CallEnded *ended) {
+// Ends the call in its meters; else kMoved or kAskGuard.
+static Before end_call(const MeterTables &tables, uint32 hash, CallMeters *call, const Cooldown &cooldown,
+                       bool unguarded, CallEnd *end, CallEnded *ended) {
   Wakeups ring = {};
   bool has_ring = false;  // or it is missing
   for (;;) {
-    Before before = try_to_end_call(tables, &ring, has_ring, call, cooldown, end, ended);
+    Before before = try_to_end_call(tables, &ring, has_ring, call, cooldown, unguarded, end, ended);
     if (before == Before::kOpenRing) {
       ring = wakeups_open(hash, RowExclusiveLock);
       has_ring = true;
@@ -241,7 +245,7 @@ static bool end_call(const MeterTables &tables, uint32 hash, CallMeters *call, c
     }
     if (before == Before::kUpkeep && do_upkeep(tables, hash, call)) continue;
     wakeups_close(&ring);
-    return before == Before::kNothing;
+    return before == Before::kUpkeep ? Before::kMoved : before;
   }
 }
 
@@ -272,21 +276,26 @@ static Settled settled_of(const ReadLease &lease, Ending ending, const CallEnded
   return {kind, ended.blocked_until, ended.failures, lease.problem};
 }
 
-// Whether a failure of this call may open the key's breaker; then `*guard` keeps others from asking meanwhile.
-static bool may_open(const Settlement &settlement, const ReadLease &lease, BreakerGuard *guard) {
+// Whether a failure of this call may open the key's breaker; the guard then keeps others from asking.
+static GuardSays ask_guard(const Settlement &settlement, const ReadLease &lease, Right right, BreakerGuard *guard) {
   bool asks = settlement.health == keypool::Health::kFailed && settlement.spares_pool && lease.usable && !lease.too_old;
-  return !asks || breaker_guard_begin(settlement.key, settlement.failure, lease.lease.reservation.second, guard);
+  if (!asks) return GuardSays::kMayOpen;
+  return breaker_guard_begin(settlement.key, settlement.failure, lease.lease.reservation.second, right, guard);
 }
 
-static Settled settle(const Settlement &settlement, const ReadLease &lease, bool only_suspects, Right right) {
+// False if the guard must be asked anew, since the failure would open a breaker by now.
+static bool settle(const Settlement &settlement, const ReadLease &lease, GuardSays guard, Right right,
+                   Settled *settled) {
   for (int attempt = 0;; ++attempt) {
     KeyReference key;
     MeterTables tables;
-    if (!pool_cache_open_key(settlement.key, RowExclusiveLock, &key, &tables)) return {Settled::kNoSuchKey, 0, 0, {}};
+    *settled = {Settled::kNoSuchKey, 0, 0, {}};
+    if (!pool_cache_open_key(settlement.key, RowExclusiveLock, &key, &tables)) return true;
     privileges_require(right, key.pool->provider);
     if (!lease.problem.ok() && settlement.ending != Ending::kLimited) {
       meter_tables_close(tables);
-      return {Settled::kBadLease, 0, 0, lease.problem};
+      *settled = {Settled::kBadLease, 0, 0, lease.problem};
+      return true;
     }
     uint8 probes = 0;
     CallMeters call = find_meters(settlement, lease, key, &probes);
@@ -295,14 +304,18 @@ static Settled settle(const Settlement &settlement, const ReadLease &lease, bool
     Remaining remaining;
     set_remaining(settlement, lease, call, &remaining, &end);
     end.probes = probes;
-    end.only_suspects = only_suspects;
+    end.only_suspects = guard == GuardSays::kOnlySuspects;
     Cooldown cooldown = {};
     if (end.ending == Ending::kLimited) cooldown = read_cooldown(settlement, *key.pool->rules, &remarks);
     CallEnded ended;
     uint32 hash = key.pool->hash;
-    bool there = end_call(tables, hash, &call, cooldown, &end, &ended);
+    Before before = end_call(tables, hash, &call, cooldown, guard == GuardSays::kWouldNotOpen, &end, &ended);
     meter_tables_close(tables);
-    if (there) return settled_of(lease, end.ending, ended, remarks);
+    if (before == Before::kAskGuard) return false;
+    if (before == Before::kNothing) {
+      *settled = settled_of(lease, end.ending, ended, remarks);
+      return true;
+    }
     pool_cache_retry(hash, attempt);
   }
 }
@@ -310,8 +323,9 @@ static Settled settle(const Settlement &settlement, const ReadLease &lease, bool
 Settled settle_call(const Settlement &settlement, Right right) {
   ReadLease lease = read_lease(settlement);
   BreakerGuard guard = {};
-  bool opens = may_open(settlement, lease, &guard);
-  Settled settled = settle(settlement, lease, !opens, right);
+  Settled settled;
+  while (!settle(settlement, lease, ask_guard(settlement, lease, right, &guard), right, &settled))
+    CHECK_FOR_INTERRUPTS();
   breaker_guard_end(&guard);
   return settled;
 }

@@ -121,7 +121,7 @@ static void set_breaker(ResultRow *result, const Meter &meter, TimeUs now) {
   const keypool::Breaker &breaker = meter.recorded.breaker;
   bool is_suspect = keypool::IsSuspect(meter, now);
   result->Set(kBreaker, CStringGetTextDatum(breaker_word(meter, now)));
-  result->SetTime(kBreakerUntil, is_suspect ? meter.recorded.blocked_until : keypool::BreakerHoldsUntil(meter, now));
+  result->SetTime(kBreakerUntil, is_suspect ? breaker.open_until : keypool::BreakerHoldsUntil(meter, now));
   bool has_reason = breaker.reason > 0 && breaker.reason < static_cast<int>(keypool::AnswerClass::kCount);
   auto reason = static_cast<keypool::AnswerClass>(has_reason ? breaker.reason : 0);
   result->Set(kBreakerReason, has_reason ? CStringGetTextDatum(keypool::AnswerClassName(reason)) : Datum{0},

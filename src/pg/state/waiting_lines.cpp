@@ -41,23 +41,22 @@ static void unlock_changed_line(LockedLine *locked, const Wakeups &ring) {
   unlock_line(locked);
 }
 
-// Whoever a crash has left in the line makes room.
+// Who has ended without leaving, by a crash say, keeps nobody waiting: the page outlives them.
 static void drop_the_dead(WaitingLine *line) {
-  for (uint64 i = line->count; i-- > 0;) {
+  for (uint64 i = Min(line->count, keypool::kMaxWaiters); i-- > 0;) {
     const Waiter waiter = line->waiters[i];
     int32 process = abs(waiter.process);
     if (BackendPidGetProc(process) == nullptr) keypool::LeaveLine(line, process, waiter.provider);
   }
 }
 
-static bool has_room(WaitingLine *line, uint32 provider, uint32 most) {
-  if (line->count < keypool::kMaxWaiters && keypool::CountWaiters(*line, provider) < most) return true;
-  drop_the_dead(line);
+static bool has_room(const WaitingLine *line, uint32 provider, uint32 most) {
   return line->count < keypool::kMaxWaiters && keypool::CountWaiters(*line, provider) < most;
 }
 
 static Entered enter(WaitingLine *line, Waiter *waiter, uint32 most) {
   bool comes_back = waiter->ticket != 0;
+  if (!comes_back) drop_the_dead(line);
   if (!comes_back && !has_room(line, waiter->provider, most)) return {Entered::kFull, false};
   while (waiter->ticket == 0) waiter->ticket = keypool::TakeTicket(line);
   if (!keypool::EnterLine(line, *waiter)) return {Entered::kFull, false};

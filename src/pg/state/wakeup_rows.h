@@ -1,7 +1,7 @@
 // wakeup_rows.h - the rows of keypool.wakeups: the rings of posts, and the lines of those who wait for them.
 //
-// All are of one size, lie in a page each, and are changed in place, without WAL: after a crash there is no session
-// that could have missed a post, or waits. A standby is not told; nothing waits there.
+// All are of one size, lie in a page each, and are changed in place, without WAL of their own: after a crash there is no
+// session that could have missed a post, or waits, whatever the page says. A standby is not told; nothing waits there.
 #pragma once
 
 #include "pg/server/postgres_api.h"

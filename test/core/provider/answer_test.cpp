@@ -96,6 +96,38 @@ TEST(Answer, OfASuccessIsReadWhereItTellsAnError) {
   EXPECT_EQ(Codes(Body(R"({"id": 1, "error": {"code": "x", "deep": {"type": "y"}}, "status": "z"})", true)), "x y");
   EXPECT_EQ(Codes(Body(R"({"response": {"status": "failed", "error": {"code": "x"}}, "status": "z"})", true)), "x");
   EXPECT_EQ(Codes(Body(R"({"error": null, "status": "z"})", true)), "");
+  EXPECT_EQ(Codes(Body(R"({"code": "x", "message": "y", "type": "error"})", true)), "x error") << "in any order";
+  EXPECT_EQ(Codes(Body(R"({"a": {"type": "error"}, "code": "x"})", true)), "");
+  EXPECT_EQ(Codes(Body(R"({"id": 1, "error": "overloaded", "status": "z"})", true)), "overloaded");
+}
+
+TEST(Answer, OfASuccessMayHaveAnErrorWithoutACode) {
+  auto classify = [](std::string_view body) { return Classify(nullptr, 0, 200, Body(body, true), kNow).answer_class; };
+  EXPECT_EQ(classify(R"({"error": {"message": "Internal failure", "code": null}})"), AnswerClass::kServer);
+  EXPECT_EQ(classify(R"({"error": "an error that takes more words than a code may have: sixty-four or so"})"),
+            AnswerClass::kServer);
+  for (const char *none : {R"({"error": null})", R"({"error": ""})", R"({"error": {"code": 0, "message": ""}})",
+                           R"({"message": "error"})", R"({"errors": "x"})"})
+    EXPECT_NE(classify(none), AnswerClass::kRate) << none;
+  for (const char *none : {R"({"error": null})", R"({"error": ""})", R"({"message": "error"})", R"({"errors": "x"})"})
+    EXPECT_EQ(classify(none), AnswerClass::kOk) << none;
+}
+
+TEST(ErrorRules, OfTheCallersWordsAreNotForTheProvider) {
+  auto classify = [](int status, std::string_view code, std::string_view body) {
+    return Classify(nullptr, 0, status, ReadAnswer({code, {}, body, status == 200}, kNow), kNow).answer_class;
+  };
+  for (const char *word : {"connect", "timeout", "broken", "cancelled"}) {
+    std::string body = R"({"error": {"code": ")" + std::string(word) + "\"}}";
+    EXPECT_EQ(classify(429, {}, body), AnswerClass::kRate) << word;
+    EXPECT_EQ(classify(429, word, {}), AnswerClass::kRate) << word << ": there was an answer";
+    EXPECT_EQ(classify(401, word, {}), AnswerClass::kAuth) << word;
+  }
+  EXPECT_EQ(classify(0, "connect", {}), AnswerClass::kUnsent);
+  EXPECT_EQ(classify(200, "connect", {}), AnswerClass::kServer) << "it was sent";
+  EXPECT_EQ(classify(200, "timeout", {}), AnswerClass::kServer);
+  EXPECT_EQ(classify(200, "cancelled", {}), AnswerClass::kClient);
+  EXPECT_EQ(classify(0, "cancelled", {}), AnswerClass::kClient);
 }
 
 TEST(Answer, TellsTheLatestTimeThatItNames) {

@@ -136,7 +136,10 @@ TEST(Breaker, SuspectsInPlaceOfOpening) {
   EXPECT_FALSE(key.Passes(60.999999));
   EXPECT_TRUE(key.Passes(61)) << "and not one call at a time";
   EXPECT_FALSE(IsSuspect(key.meter, At(61)));
-  key.Succeed(61);
+  Block(&key.edit, At(3600), At(61));
+  EXPECT_FALSE(IsSuspect(key.meter, At(62))) << "a 429 is another matter";
+  ClearBlocks(&key.edit, At(62));
+  key.Succeed(63);
   EXPECT_EQ(key.meter.recorded.breaker.failures, 0);
 }
 

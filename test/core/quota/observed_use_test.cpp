@@ -84,8 +84,8 @@ TEST(ObservedUse, AnyNumberFits) {
 TEST(ObservedUse, KeepsOutUntilMoreIsLeft) {
   Meter meter = KeyMeter();
   MeterEdit edit(&meter);
-  KeepOutUntil(&edit, At(20));
-  KeepOutUntil(&edit, At(10));
+  KeepOut(&edit, 0, At(20), At(5));
+  KeepOut(&edit, 0, At(10), At(5));
   EXPECT_EQ(Admits(meter, {}, {}, At(5)).moment, At(20));
   EXPECT_EQ(meter.recorded.last_429_at, 0);
 }
