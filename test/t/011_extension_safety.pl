@@ -22,6 +22,8 @@ my $traps = q{
     CREATE OPERATOR %1$s.> (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = %1$s.trap);
     CREATE FUNCTION %1$s.trap(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO %1$s.sprung VALUES ('text'); RETURN true; END $$;
     CREATE OPERATOR %1$s.= (LEFTARG = text, RIGHTARG = text, FUNCTION = %1$s.trap);
+    CREATE FUNCTION %1$s.trap(integer, integer) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO %1$s.sprung VALUES ('integer'); RETURN true; END $$;
+    CREATE OPERATOR %1$s.= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = %1$s.trap);
     CREATE FUNCTION %1$s.count() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
     CREATE FUNCTION %1$s.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN INSERT INTO %1$s.sprung VALUES ('now'); RETURN NULL; END $$;
     CREATE FUNCTION %1$s.substring(text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO %1$s.sprung VALUES ('substring'); RETURN ''; END $$;
@@ -36,6 +38,10 @@ my $everything = q{
     SELECT keypool_update_key(:'id', '{"account": "org/a", "models": ["m1"]}'), keypool_set_secret(:'id', 'sk-c'), keypool_key('p', 'a');
     SELECT pg_catalog.array_agg(key_id) AS ids, pg_catalog.array_agg(lease) AS leases FROM keypool_select_many('p', 2, 7, 'm1') \gset
     SELECT keypool_record_many(:'ids', NULL, :'leases'), keypool_mark_429(:'id', 0, scope => 'quota:q', model => 'm1'), keypool_clear_cooldown('p', NULL);
+    SELECT keypool_set_error_rule('p*', 418, 'teapot', 'ok'), keypool_set_error_rule('p', 418, NULL, 'rate', 'key');
+    SELECT class FROM keypool_explain_answer('p', 418, NULL, 'teapot');
+    SELECT (r).class FROM pg_catalog.unnest(:'ids'::uuid[]) k, LATERAL (SELECT keypool_report(k, NULL, 418) AS r) reported;
+    SELECT keypool_set_error_rule('p*', 418, 'teapot', NULL), keypool_set_error_rule('p', 418, NULL, NULL);
     SELECT status FROM keypool_explain_select('p', except_keys => :'ids');
     SELECT name FROM keypool_list_quotas();
     SELECT keypool_delete_quota('p', 'q'), keypool_update_key(:'id', '{"models": null}');

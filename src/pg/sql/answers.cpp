@@ -145,7 +145,8 @@ static int threshold_of(std::string_view provider) {
 
 static const char *const kRemoveRule =
     "DELETE FROM keypool.error_rules WHERE provider OPERATOR(pg_catalog.=) $1"
-    " AND NOT http_status IS DISTINCT FROM $2 AND NOT error_code IS DISTINCT FROM $3";
+    " AND (http_status OPERATOR(pg_catalog.=) $2 OR (http_status IS NULL AND $2 IS NULL))"
+    " AND (error_code OPERATOR(pg_catalog.=) $3 OR (error_code IS NULL AND $3 IS NULL))";
 static const char *const kSetRule =
     "INSERT INTO keypool.error_rules (provider, http_status, error_code, class, scope) VALUES ($1, $2, $3, $4, $5)"
     " ON CONFLICT ON CONSTRAINT error_rules_key DO UPDATE SET (class, scope) = ROW($4, $5)";

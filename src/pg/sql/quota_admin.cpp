@@ -53,7 +53,8 @@ static constexpr SettingColumn kProviderSettings[] = {
 #define THIS_QUOTA " WHERE provider_id OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"
 static const char *const kFindQuota = "SELECT id FROM keypool.quotas" THIS_QUOTA;
 static const char *const kUpdateQuota = "UPDATE keypool.quotas SET (%s) = ROW(%s)" THIS_QUOTA " RETURNING id";
-// A conflict is with a row that this transaction's snapshot does not see: then the server raises 40001.
+// A conflict is with a row that was not there a moment ago, or that an older snapshot does not see: then the server
+// raises 40001.
 static const char *const kInsertQuota =
     "INSERT INTO keypool.quotas (provider_id, name%s%s) VALUES ($1, $2%s%s)"
     " ON CONFLICT (provider_id, name) DO NOTHING RETURNING id";
@@ -88,12 +89,14 @@ static bool change_quota(const Settings &settings, const Lists &lists, KeyId *id
   return true;
 }
 
-static KeyId make_quota(std::string_view provider, const Settings &settings, const Lists &lists) {
+// Makes the quota, if it is not there.
+static bool make_quota(std::string_view provider, const Settings &settings, const Lists &lists, KeyId *id) {
   check_new_provider(provider, nullptr);
   const char *separator = settings.any() ? ", " : "";
-  owner_execute_connected(psprintf(kInsertQuota, separator, lists.names.data, separator, lists.values.data),
-                          lists.arguments);
-  return first_id();
+  const char *sql = psprintf(kInsertQuota, separator, lists.names.data, separator, lists.values.data);
+  if (owner_execute_connected(sql, lists.arguments) == 0) return false;
+  *id = first_id();
+  return true;
 }
 
 // The provider and the name of a quota, for an operator of that provider.
@@ -119,7 +122,8 @@ Datum keypool_set_quota(PG_FUNCTION_ARGS) {
   lock_provider(relations().quotas, provider);  // or two who find none would both make it
   KeyId id;
   SPI_connect();
-  if (!change_quota(settings, lists, &id)) id = make_quota(provider, settings, lists);
+  // Another one may be given its name meanwhile.
+  while (!change_quota(settings, lists, &id) && !make_quota(provider, settings, lists, &id)) CHECK_FOR_INTERRUPTS();
   SPI_finish();
   PG_RETURN_DATUM(key_id_datum(id));
 }
