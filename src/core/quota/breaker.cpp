@@ -55,7 +55,7 @@ bool BeginProbe(Meter *meter, TimeUs now) noexcept {
 
 void EndProbe(MeterEdit *edit) noexcept {
   const ReservedMeter &reserved = edit->meter().reserved;
-  if (reserved.probe_until != 0) edit->SetHint(reserved.probe_until, 0);
+  if (reserved.probe_until != 0) edit->SetWhole(reserved.probe_until, 0);
 }
 
 void NoteSuccess(MeterEdit *edit, Second selected_in) noexcept {

@@ -8,7 +8,8 @@
 // The probe's success closes it; its failure opens it again for twice as long, at most a day. Calls that were selected
 // before it opened, or was closed by hand, say nothing about it. So the calls that fail together open it once.
 //
-// That a probe is under way is a hint: a crash may forget it, and lets another one through.
+// That a probe is under way is a hint: a crash may forget it, and lets another one through. That it has ended is
+// logged: a page may have been written meanwhile.
 //
 // All times are the meter's own. What changes is recorded, but for that hint.
 #pragma once

@@ -152,6 +152,22 @@ TEST(Breaker, TakesATornProbeForNone) {
   EXPECT_TRUE(key.Passes(601));
 }
 
+// What a settlement logs, put on a page that still has the probe, as recovery does.
+TEST(Breaker, DoesNotTakeAProbeThatHasEndedForOneAfterACrash) {
+  Broken key;
+  key.Fail(kAtOnce, 1, 1);
+  ASSERT_TRUE(BeginProbe(&key.meter, At(601)));
+  Meter page = key.meter;
+  MeterEdit edit(&key.meter);
+  EndProbe(&edit);
+  const ChangedBytes *changes;
+  int count = edit.Finish(&changes);
+  for (int i = 0; i < count; ++i)
+    memcpy(reinterpret_cast<char *>(&page) + changes[i].offset,
+           reinterpret_cast<char *>(&key.meter) + changes[i].offset, changes[i].length);
+  EXPECT_EQ(BreakerHoldsUntil(page, At(602)), 0);
+}
+
 // The calls of 64 clients on a key that fails until a moment, each settled as it was selected: opened once by those
 // that fail together, then one at a time, closed once.
 TEST(Breaker, IsProbedByOneCallAtATimeWhateverOrderTheyEndIn) {
