@@ -122,8 +122,6 @@ bool Fits(const ErrorRule &rule, int32_t status, const Answer &answer) {
   return (rule.status == 0 || rule.status == status) && (rule.code.empty() || HasCode(answer, rule.code));
 }
 
-bool IsSuccess(int32_t status) { return status >= 200 && status < 300; }
-
 // The first rules are of words of the caller's, and of answers that did not come, or not to their end.
 bool FitsBuiltIn(int i, int32_t status, const Answer &answer) {
   const ErrorRule &rule = kRules[static_cast<size_t>(i)];

@@ -5,6 +5,9 @@
 
 namespace keypool {
 
+// Whether an HTTP status is 2xx.
+inline bool IsSuccess(int32_t status) { return status >= 200 && status < 300; }
+
 enum class AnswerClass : uint8_t {
   kOk,
   kRate,        // a limit of a minute, or one that is not told: over soon

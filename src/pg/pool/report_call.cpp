@@ -13,10 +13,8 @@ using keypool::Ending;
 using keypool::Health;
 using keypool::TimeUs;
 
-static bool is_success(int32 status) { return status >= 200 && status < 300; }
-
 Understood understand(const Report &report, const OwnErrorRules &own) {
-  keypool::AnswerTexts texts = {report.error_code, report.headers, report.body, is_success(report.status)};
+  keypool::AnswerTexts texts = {report.error_code, report.headers, report.body, keypool::IsSuccess(report.status)};
   Understood understood = {keypool::ReadAnswer(texts, report.written), {}, {}};
   understood.classified = keypool::Classify(own.rules, own.count, report.status, understood.answer, report.written);
   bool by_own = understood.classified.rule >= 0 && understood.classified.rule < own.count;
@@ -116,7 +114,7 @@ static TimeUs retry_at_of(const Understood &understood, const Settled &settled) 
 }
 
 Reported report_call(const Report &report) {
-  bool is_plain = is_success(report.status) && report.error_code.empty() && report.body.empty();
+  bool is_plain = keypool::IsSuccess(report.status) && report.error_code.empty() && report.body.empty();
   OwnSettings own = {{}, -1};
   if (!is_plain || error_rules_exist()) own = own_settings(report.key);
   Understood understood = understand(report, own.rules);

@@ -61,15 +61,17 @@ static HeapTuple make_report_row(TupleDesc columns, const Reported &reported) {
 // What keypool_report returns. Its columns, and the few rows without a moment, are made once: that takes as long as
 // reading three headers.
 static HeapTuple report_row(const Reported &reported) {
-  static TupleDesc columns;
-  static HeapTuple rows[static_cast<int>(AnswerClass::kCount)][2];
+  static struct {
+    TupleDesc columns;
+    HeapTuple rows[static_cast<int>(AnswerClass::kCount)][2];
+  } made;
   bool counted = reported.settled.kind == Settled::kCounted;
-  HeapTuple *row = &rows[static_cast<int>(reported.answer_class)][counted ? 1 : 0];
+  HeapTuple *row = &made.rows[static_cast<int>(reported.answer_class)][counted ? 1 : 0];
   MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
-  if (columns == nullptr) columns = make_report_columns();
-  if (reported.retry_at == 0 && *row == nullptr) *row = make_report_row(columns, reported);
+  if (made.columns == nullptr) made.columns = make_report_columns();
+  if (reported.retry_at == 0 && *row == nullptr) *row = make_report_row(made.columns, reported);
   MemoryContextSwitchTo(before);
-  return reported.retry_at == 0 ? *row : make_report_row(columns, reported);
+  return reported.retry_at == 0 ? *row : make_report_row(made.columns, reported);
 }
 
 static TupleDesc result_columns(FunctionCallInfo fcinfo) {
