@@ -14,8 +14,8 @@ constexpr uint64_t kVersion = 2;
 constexpr int kBitsPerDigit = 6;
 constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-constexpr int kVersionBits = 2, kSecondBits = 32, kSequenceBits = 6, kTokenBits = 30, kCostBits = 40, kTagBits = 16;
-constexpr int kModelBits = 32, kProbeBits = 4, kChecksumBits = 8;  // of each half
+constexpr int kVersionBits = 4, kSecondBits = 32, kSequenceBits = 6, kTokenBits = 30, kCostBits = 40, kTagBits = 16;
+constexpr int kModelBits = 32, kProbeBits = 4, kChecksumBits = 16;
 constexpr uint64_t Mask(int bits) { return (uint64_t{1} << bits) - 1; }
 
 static_assert(kVersionBits + kSecondBits + kSequenceBits + 3 * kTokenBits + kCostBits + kMaxQuotas * kTagBits +
@@ -25,11 +25,11 @@ static_assert(kMaxTokens <= static_cast<int64_t>(Mask(kTokenBits)) &&
               kMaxCost <= static_cast<int64_t>(Mask(kCostBits)));
 static_assert(kTrackedSelections <= static_cast<int>(Mask(kSequenceBits)) && kMaxMeters <= kProbeBits);
 
-// The bits of a lease, most significant first. The checksum is over the words as they are before it is put behind the
-// fields: what it takes of the last of them is zero then.
+// The bits of a lease, most significant first: words of fields, and one with the checksums over these.
 constexpr int kWordBits = 64;
 constexpr int kFieldBits = kBitsPerDigit * static_cast<int>(kLeaseSize) - 2 * kChecksumBits;
-constexpr int kFieldWords = (kFieldBits + kWordBits - 1) / kWordBits;
+static_assert(kFieldBits % kWordBits == 0);
+constexpr int kFieldWords = kFieldBits / kWordBits;
 constexpr int kWords = kFieldWords + 1;
 
 class BitWriter {
@@ -74,12 +74,12 @@ class BitReader {
 };
 
 void WriteDigits(const uint64_t (&words)[kWords], char (&out)[kLeaseSize]) {
-  constexpr int kDigitsAtOnce = 9;
+  constexpr int kDigitsAtOnce = 8;
   static_assert(kLeaseSize % kDigitsAtOnce == 0);
   BitReader reader(words);
   for (char *at = out; at != out + kLeaseSize; at += kDigitsAtOnce) {
     uint64_t bits = reader.Get(kDigitsAtOnce * kBitsPerDigit);
-#pragma GCC unroll 9
+#pragma GCC unroll 8
     for (int i = 0; i < kDigitsAtOnce; ++i)
       at[i] = kDigits[bits >> (kDigitsAtOnce - 1 - i) * kBitsPerDigit & Mask(kBitsPerDigit)];
   }
@@ -113,10 +113,7 @@ struct Checksums {
 
 Checksums ChecksumsOf(const KeyId &key, const uint64_t (&words)[kWords]) {
   uint64_t sum = 0;
-  for (int i = 0; i < kFieldWords; ++i) {
-    int beyond = (i + 1) * kWordBits - kFieldBits;
-    sum = MixBits(sum ^ (beyond > 0 ? words[i] & ~Mask(beyond) : words[i]));
-  }
+  for (int i = 0; i < kFieldWords; ++i) sum = MixBits(sum ^ words[i]);
   return {sum >> (kWordBits - kChecksumBits), MixBits(sum ^ HashOfId(key)) >> (kWordBits - kChecksumBits)};
 }
 

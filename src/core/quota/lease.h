@@ -1,12 +1,11 @@
 // lease.h - the opaque text that names one selection of one key.
 //
-// 45 characters of base64url (RFC 4648, section 5, without padding), 270 bits, most significant first:
-//   version 2, second 32, sequence 6, tokens 30, output 30, cached 30, cost 40, three quota tags of 16, model hash 32,
-//   probe flags 4, checksum 16
-// A quota's tag is a hash of its id, unique in its provider; 0: none. The first half of the checksum is over all of the
-// rest, the second over the key's id, too: text that is no lease, and a lease of another key, are told from a real one
-// in all but one of 65,536 cases, and from each other in all but one of 256. A guard against mistakes, not a signature.
-// Text, because JSON and JavaScript round large numbers.
+// 48 characters of base64url (RFC 4648, section 5), 288 bits, most significant first:
+//   version 4, second 32, sequence 6, tokens 30, output 30, cached 30, cost 40, three quota tags of 16, model hash 32,
+//   probe flags 4, and two checksums of 16
+// A quota's tag is a hash of its id, unique in its provider; 0: none. One checksum is over all of these, the other over
+// the key's id, too: of 65,536 texts that are no lease, or are a lease of another key, all but one are told from a real
+// one. A guard against mistakes, not a signature. Text, because JSON and JavaScript round large numbers.
 #pragma once
 
 #include <string_view>
@@ -17,7 +16,7 @@
 
 namespace keypool {
 
-inline constexpr size_t kLeaseSize = 45;
+inline constexpr size_t kLeaseSize = 48;
 inline constexpr Second kLeaseAheadSeconds = 2 * 3600;  // how far the clock may have stepped back since
 inline constexpr Second kLeaseLifeSeconds = 7 * 3600;
 inline constexpr int kMaxQuotas = kMaxMeters - 1;

@@ -22,7 +22,7 @@ struct Settlement {
   keypool::KeyId key;
   keypool::Ending ending;
   bool has_lease;
-  std::string_view lease;  // 45 characters, or it is refused
+  std::string_view lease;  // 48 characters, or it is refused
   bool refused;            // the provider has not served it: what is not given was not used
   GivenAmount tokens;      // not given: what the lease estimates; without a lease, or if it was refused, none
   GivenAmount output;

@@ -103,7 +103,7 @@ TEST(Lease, OfAnotherKeyIsTold) {
     taken += status.ok();
     told += strstr(status.message, "another key") != nullptr;
   }
-  EXPECT_NEAR(taken, 20000 / 256, 40) << "one half of the checksum";
+  EXPECT_LE(taken, 3) << "by chance: 20000 / 65536";
   EXPECT_EQ(told + taken, 20000);
 }
 
@@ -114,8 +114,8 @@ TEST(Lease, ThatIsNoneIsTold) {
   Lease read;
   LeaseAge age;
   for (std::string text :
-       {std::string(), std::string("7382910337189"), good.substr(1), good + "A", good.substr(0, 44) + "=",
-        good.substr(0, 44) + "\n", std::string(kLeaseSize, 'A'), std::string(kLeaseSize, '+')}) {
+       {std::string(), std::string("7382910337189"), good.substr(1), good + "A", good.substr(0, kLeaseSize - 1) + "=",
+        good.substr(0, kLeaseSize - 1) + "\n", std::string(kLeaseSize, 'A'), std::string(kLeaseSize, '+')}) {
     Status status = DecodeLease(key, text, kStart, &read, &age);
     EXPECT_NE(strstr(status.message, "not one of this version"), nullptr) << text;
     EXPECT_EQ(age, LeaseAge::kUnknown);
