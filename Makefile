@@ -78,6 +78,7 @@ OBJS = \
 	src/pg/pool/call_meters.o \
 	src/pg/pool/choose_key.o \
 	src/pg/pool/clear_blocks.o \
+	src/pg/pool/commit_breakers.o \
 	src/pg/pool/key_access.o \
 	src/pg/pool/key_lookup.o \
 	src/pg/pool/key_secret.o \

@@ -100,6 +100,31 @@ SELECT keypool_update_key(keypool_key('new', 'one'), '{"priority": 1}');
 SELECT pg_temp.call(8003, 200, provider => 'new');
 UPDATE keypool.provider_keys SET key_value = 'sk-three' WHERE provider_id = 'new';
 SELECT pg_temp.call(8004, 200, provider => 'new');
+-- One that is rolled back changes nothing.
+SELECT pg_temp.call(8005, 401, provider => 'new');
+BEGIN;
+SAVEPOINT part;
+SELECT keypool_set_secret(keypool_key('new', 'one'), 'sk-four');
+ROLLBACK TO part;
+COMMIT;
+SELECT pg_temp.call(8006, 200, provider => 'new');
+BEGIN;
+SELECT keypool_set_secret(keypool_key('new', 'one'), 'sk-four');
+SELECT pg_temp.call(8006, 200, provider => 'new');
+ROLLBACK;
+SELECT pg_temp.call(8006, 200, provider => 'new');
+BEGIN;
+SAVEPOINT part;
+SELECT keypool_set_secret(keypool_key('new', 'one'), 'sk-four');
+RELEASE part;
+COMMIT;
+SELECT pg_temp.call(8006, 200, provider => 'new');
+-- Nor does a call from before say anything of one where all was well.
+SELECT keypool_add_key('well', 'one', 'sk-one') IS NOT NULL;
+SELECT key_id AS key, lease FROM keypool_try_select('well') \gset
+SELECT keypool_set_secret(:'key', 'sk-two');
+SELECT class FROM keypool_report(:'key', :'lease', 401);
+SELECT pg_temp.call(8007, 200, provider => 'well');
 
 -- What remains, where a meter counts the same: somebody else has used the key. In the second in which it was said, once.
 SELECT keypool_add_key('left', 'one', 'sk-left', max_rpm => 500, settings => '{"account": "org"}') IS NOT NULL;
@@ -168,7 +193,7 @@ SELECT * FROM keypool_report(:'key', 'no lease', 200);
 SELECT * FROM keypool_report(:'key', NULL, -5, 'x', repeat('y', 1000), 'z', -1, -1, -1, -1, -1);
 SELECT pg_temp.refused($$SELECT keypool_report('00000000-0000-0000-0000-000000000000', NULL, 200)$$);
 SELECT pg_temp.refused($$SELECT keypool_report(NULL, NULL, 200)$$);
-SELECT keypool_delete_key(id) FROM keypool_list_keys() WHERE provider_id IN ('ans', 'half', 'bill', 'left', 'new', 'by model', 'mixed', 'two');
+SELECT keypool_delete_key(id) FROM keypool_list_keys() WHERE provider_id IN ('ans', 'half', 'bill', 'left', 'new', 'by model', 'mixed', 'two', 'well');
 DELETE FROM keypool.quotas WHERE provider_id IN ('bill', 'left');
 DELETE FROM keypool.error_rules;
 DELETE FROM keypool.providers WHERE provider_id IN ('ans', 'by model');

@@ -5,6 +5,7 @@
 #include "pg/catalog/privileges.h"
 #include "pg/catalog/provider_changes.h"
 #include "pg/catalog/relations.h"
+#include "pg/pool/commit_breakers.h"
 #include "pg/pool/pool_cache.h"
 #include "pg/secrets/log_hiding.h"
 #include "pg/secrets/secrets.h"
@@ -21,6 +22,7 @@ void _PG_init(void) {
   relations_init();
   provider_changes_init();
   pool_cache_init();
+  commit_breakers_init();
   privileges_init();
   error_rules_init();
   secrets_init();

@@ -43,11 +43,16 @@ class Breaker(NamedTuple):
         until = max(self.open_until, self.probe_until * SECOND if probed else 0)
         return until if self.openings and until > now else 0
 
-    def probed(self, now):
-        return self._replace(probe_until=now // SECOND + min(max(self.seconds, SHORTEST_PROBE), LONGEST))
+    # The place of a probe that was selected in this second is its own until then.
+    def end_of_probe(self, selected_in):
+        return selected_in + min(max(self.seconds, SHORTEST_PROBE), LONGEST)
 
-    def unprobed(self):
-        return self._replace(probe_until=0)
+    def probed(self, now):
+        return self._replace(probe_until=self.end_of_probe(now // SECOND))
+
+    def unprobed(self, selected_in=None):
+        own = selected_in is None or self.probe_until == self.end_of_probe(selected_in)
+        return self._replace(probe_until=0) if own else self
 
     def succeeded(self, selected_in):
         if not (self.openings or self.failures) or not self.hears(selected_in):
@@ -65,11 +70,11 @@ class Breaker(NamedTuple):
     def failed(self, failure, selected_in, now):
         if not self.hears(selected_in):
             return self
-        noted = self._replace(failures=self.in_a_row(failure), reason=failure.reason, probe_until=0)
+        noted = self._replace(failures=self.in_a_row(failure), reason=failure.reason)
         if not self.would_open(failure, selected_in):
-            return noted
+            return noted.unprobed(selected_in)
         seconds = min(max(2 * self.seconds if self.openings else 0, failure.seconds), LONGEST)
-        return noted._replace(seconds=seconds, openings=self.openings + 1, open_until=now + seconds * SECOND, opened_at=now)
+        return Breaker(now + seconds * SECOND, now, noted.failures, self.openings + 1, noted.reason, seconds)
 
     def suspected(self, failure, now):
         return Breaker(open_until=now + SUSPECT * SECOND, opened_at=self.opened_at, failures=self.in_a_row(failure), reason=failure.reason,
@@ -79,8 +84,7 @@ class Breaker(NamedTuple):
         return not self.openings and self.seconds > 0 and self.open_until > now
 
     def closed(self, now):
-        fresh = not self.openings and not self.failures and not self.opened_at
-        return self.unprobed() if fresh else Breaker(opened_at=now)
+        return Breaker(opened_at=now)
 
     # After a clock that was wrong.
     def cut(self, latest, now):

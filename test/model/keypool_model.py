@@ -198,7 +198,7 @@ class Pool:
             elif one in failed:
                 one.meter.breaker = breaker.failed(health, lease.second, now)
             elif (one.tag() if one is not limited[0] else 0) in lease.probes:
-                one.meter.breaker = breaker.unprobed()
+                one.meter.breaker = breaker.unprobed(lease.second)
         return (heard[0].meter.breaker.failures if heard else 0), max([one.meter.out_until(now) for one in failed], default=0)
 
     # Whose fault it is, in the order of the call's meters.

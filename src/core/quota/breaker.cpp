@@ -25,6 +25,16 @@ uint32_t NextSeconds(const Breaker &breaker, const BreakerRule &rule) {
   return std::min(std::max(doubled, rule.seconds), kMaxBreakerSeconds);
 }
 
+// Until when the place of a probe that was selected in this second is its own.
+Second EndOfProbe(const Breaker &breaker, Second selected_in) {
+  return selected_in + std::clamp(breaker.seconds, kMinProbeSeconds, kMaxBreakerSeconds);
+}
+
+void EndAnyProbe(MeterEdit *edit) {
+  const ReservedMeter &reserved = edit->meter().reserved;
+  if (reserved.probe_until != 0) edit->SetWhole(reserved.probe_until, 0);
+}
+
 }  // namespace
 
 bool HearsOf(const Meter &meter, Second selected_in) noexcept {
@@ -48,21 +58,20 @@ TimeUs BreakerHoldsUntil(const Meter &meter, TimeUs now) noexcept {
 bool BeginProbe(Meter *meter, TimeUs now) noexcept {
   if (BreakerStateOf(*meter, now) != BreakerState::kHalfOpen) return false;
   assert(BreakerHoldsUntil(*meter, now) == 0);
-  uint32_t seconds = std::clamp(meter->recorded.breaker.seconds, kMinProbeSeconds, kMaxBreakerSeconds);
-  meter->reserved.probe_until = SecondOf(now) + seconds;
+  meter->reserved.probe_until = EndOfProbe(meter->recorded.breaker, SecondOf(now));
   return true;
 }
 
-void EndProbe(MeterEdit *edit) noexcept {
-  const ReservedMeter &reserved = edit->meter().reserved;
-  if (reserved.probe_until != 0) edit->SetWhole(reserved.probe_until, 0);
+void EndProbe(MeterEdit *edit, Second selected_in) noexcept {
+  const Meter &meter = edit->meter();
+  if (meter.reserved.probe_until == EndOfProbe(meter.recorded.breaker, selected_in)) EndAnyProbe(edit);
 }
 
 void NoteSuccess(MeterEdit *edit, Second selected_in) noexcept {
   const Breaker &breaker = edit->meter().recorded.breaker;
   bool is_news = breaker.openings != 0 || breaker.failures != 0;
   if (!is_news || !HearsOf(edit->meter(), selected_in)) return;
-  EndProbe(edit);
+  EndAnyProbe(edit);
   edit->Set(breaker, {0, breaker.opened_at, 0, 0, 0, 0});
 }
 
@@ -85,8 +94,10 @@ bool NoteFailure(MeterEdit *edit, const BreakerRule &rule, Second selected_in, T
     noted.openings = static_cast<uint8_t>(breaker.openings + (breaker.openings != UINT8_MAX));
     noted.open_until = now + StartOf(noted.seconds);
     noted.opened_at = now;
+    EndAnyProbe(edit);
+  } else {
+    EndProbe(edit, selected_in);
   }
-  EndProbe(edit);
   edit->Set(breaker, noted);
   return opens;
 }
@@ -95,7 +106,7 @@ void NoteSuspicion(MeterEdit *edit, const BreakerRule &rule, Second selected_in,
   const RecordedMeter &recorded = edit->meter().recorded;
   if (!HearsOf(edit->meter(), selected_in)) return;
   TimeUs until = now + StartOf(kSuspectSeconds);
-  EndProbe(edit);
+  EndAnyProbe(edit);
   edit->Set(recorded.breaker,
             {until, recorded.breaker.opened_at, FailuresWith(recorded.breaker, rule), 0, rule.reason, kSuspectSeconds});
   edit->Set(recorded.blocked_until, std::max(recorded.blocked_until, until));
@@ -107,10 +118,8 @@ bool IsSuspect(const Meter &meter, TimeUs now) noexcept {
 }
 
 void CloseBreaker(MeterEdit *edit, TimeUs now) noexcept {
-  const Breaker &breaker = edit->meter().recorded.breaker;
-  bool is_fresh = breaker.openings == 0 && breaker.failures == 0 && breaker.opened_at == 0;
-  EndProbe(edit);
-  if (!is_fresh) edit->Set(breaker, {0, now, 0, 0, 0, 0});
+  EndAnyProbe(edit);
+  edit->Set(edit->meter().recorded.breaker, {0, now, 0, 0, 0, 0});
 }
 
 }  // namespace keypool

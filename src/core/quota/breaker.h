@@ -37,8 +37,8 @@ TimeUs BreakerHoldsUntil(const Meter &meter, TimeUs now) noexcept;
 // A selection that is let through while it is half-open is the probe: takes its place. Returns whether it is one.
 bool BeginProbe(Meter *meter, TimeUs now) noexcept;
 
-// A probe has ended, and says nothing: its place is free.
-void EndProbe(MeterEdit *edit) noexcept;
+// A probe that was selected in this second has ended, and says nothing: its place is free, if it still is its own.
+void EndProbe(MeterEdit *edit, Second selected_in) noexcept;
 
 // Whether a call that was selected in this second says anything.
 bool HearsOf(const Meter &meter, Second selected_in) noexcept;

@@ -98,7 +98,7 @@ void NoteHealth(Edits edits, int count, const CallEnd &end, TimeUs now, CallEnde
     else if (failed)
       ended->opened |= static_cast<uint8_t>(NoteFailure(&edits[i], end.failure, end.reservation.second, now) << i);
     else if ((end.probes >> i & 1) != 0)
-      EndProbe(&edits[i]);
+      EndProbe(&edits[i], end.reservation.second);
     if (!failed) continue;
     const RecordedMeter &recorded = edits[i].meter().recorded;
     if (heard && ended->failures == 0) ended->failures = recorded.breaker.failures;

@@ -6,9 +6,8 @@
 //
 //   recorded   what really happened. Every change is written to the log before it counts.
 //   reserved   what is under way. Changes by selections are hints: a crash may lose or tear them. A settlement logs
-//   each
-//              slot that it changes whole, so that a slot is after recovery what it once was, never a mixture. Every
-//              slot carries its time, so whatever a crash leaves behind is over when that time is.
+//              each slot that it changes whole, so that a slot is after recovery what it once was, never a mixture.
+//              Every slot carries its time, so whatever a crash leaves behind is over when that time is.
 //
 // The layout is an on-disk format: it may grow only with a new kLayout and an upgrade of the stored rows. Fields are
 // naturally aligned and there is no hidden padding. 0 as a time means never. A slot whose tag is not the one that is

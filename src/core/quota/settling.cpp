@@ -121,7 +121,7 @@ int64_t CallsOfRing(const Meter &meter, uint32_t number, Second now) {
 }
 
 // Whether calls are open from before the ring, up to a number of slots; if so, the oldest. A slot that began in the
-// ring has none: what it holds beyond the ring's is what a crash has left, and nobody's.
+// ring has none: if it holds more than the ring, a crash has left that.
 bool OldestBeforeRing(const Meter &meter, Second oldest_of_ring, Second now, uint32_t *number) {
   Second width = OpenSlotWidth(meter);
   uint32_t newest = now / width;

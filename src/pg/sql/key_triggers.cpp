@@ -6,7 +6,7 @@
 #include "pg/catalog/privileges.h"
 #include "pg/catalog/provider_changes.h"
 #include "pg/catalog/relations.h"
-#include "pg/pool/clear_blocks.h"
+#include "pg/pool/commit_breakers.h"
 #include "pg/secrets/new_secrets.h"
 #include "pg/secrets/secrets.h"
 #include "pg/secrets/statement_hiding.h"
@@ -143,12 +143,12 @@ static void insert_row(KeyRow *row) {
   take_value(row, false, name);
 }
 
-// What the provider said of the old secret says nothing of a new one. One that was only sealed again is the same.
+// A secret that was only sealed again is the same.
 static void judge_new_secret(const TriggerData *trigger) {
   KeyRow old_row = read_row(trigger->tg_trigtuple, trigger), row = read_row(trigger->tg_newtuple, trigger);
   bool same = same_value(old_row, row, kKeysValue) ||
               (!row.is_null(kKeysFingerprint) && same_value(old_row, row, kKeysFingerprint));
-  if (!same && !is_replicating()) close_breaker_of_key(owner_of(row).id);
+  if (!same && !is_replicating()) close_breaker_at_commit(owner_of(row).id);
 }
 
 extern "C" {

@@ -67,7 +67,11 @@ TEST(Breaker, LetsOneProbeThroughAtATime) {
   EXPECT_EQ(Admits(key.meter, {}, {}, At(602)).moment, At(1201)) << "the place of a probe that nobody settles";
   EXPECT_TRUE(key.Passes(1201));
   EXPECT_TRUE(BeginProbe(&key.meter, At(1201)));
-  EndProbe(&key.edit);
+  EndProbe(&key.edit, SecondOf(At(601)));
+  EXPECT_FALSE(key.Passes(1202)) << "the place is another one's by now";
+  EXPECT_FALSE(key.Fail(kNever, 601, 1202));
+  EXPECT_FALSE(key.Passes(1202));
+  EndProbe(&key.edit, SecondOf(At(1201)));
   EXPECT_TRUE(key.Passes(1202)) << "it said nothing";
 }
 
@@ -122,9 +126,8 @@ TEST(Breaker, ThatIsClosedByHandHearsNothingOfBefore) {
   EXPECT_FALSE(key.Fail(kAtOnce, 10, 11));
   EXPECT_TRUE(key.Fail(kAtOnce, 11, 11));
   Broken fresh;
-  Meter before = fresh.meter;
   ClearBlocks(&fresh.edit, At(10));
-  EXPECT_EQ(memcmp(&before, &fresh.meter, sizeof(Meter)), 0) << "nothing to close";
+  EXPECT_FALSE(fresh.Fail(kAtOnce, 10, 11)) << "nor where there was nothing to close";
 }
 
 TEST(Breaker, SuspectsInPlaceOfOpening) {
@@ -159,7 +162,7 @@ TEST(Breaker, DoesNotTakeAProbeThatHasEndedForOneAfterACrash) {
   ASSERT_TRUE(BeginProbe(&key.meter, At(601)));
   Meter page = key.meter;
   MeterEdit edit(&key.meter);
-  EndProbe(&edit);
+  EndProbe(&edit, SecondOf(At(601)));
   const ChangedBytes *changes;
   int count = edit.Finish(&changes);
   for (int i = 0; i < count; ++i)
