@@ -2,7 +2,6 @@
 #include "pg/server/postgres_api.h"
 
 #include "pg/catalog/owner_query.h"
-#include "pg/catalog/relations.h"
 #include "pg/pool/key_access.h"
 #include "pg/secrets/new_secrets.h"
 #include "pg/secrets/statement_hiding.h"
@@ -42,6 +41,9 @@ static constexpr SettingColumn kSettings[] = {
 static const char *const kInsert =
     "INSERT INTO keypool.provider_keys (id, provider_id, key_value, fingerprint%s%s) VALUES ($1, $2, $3, $4%s%s)";
 static const char *const kUpdate = "UPDATE keypool.provider_keys SET (%s) = ROW(%s) WHERE id OPERATOR(pg_catalog.=) $1";
+static const char *const kLock =
+    "SELECT provider_id, account, attributes FROM keypool.provider_keys WHERE id OPERATOR(pg_catalog.=) $1"
+    " FOR NO KEY UPDATE";
 static const char *const kSetSecret =
     "UPDATE keypool.provider_keys SET key_value = $2 WHERE id OPERATOR(pg_catalog.=) $1";
 static const char *const kToggle =
@@ -104,30 +106,29 @@ static void insert_key(const KeyId &id, Datum provider, const NewSecret &secret,
   owner_execute(psprintf(kInsert, separator, names.data, separator, values.data), arguments);
 }
 
-// What a new secret of a key must be checked against, as this transaction sees it.
+// What a new secret of a key must be checked against.
 struct KeyRow {
   std::string_view provider;
   SecretUse use;
 };
 
-// Raises KP404 if there is no such key.
-static KeyRow read_key(const KeyId &id) {
-  Relation keys = table_open(relations().provider_keys, AccessShareLock);
-  Snapshot snapshot = snapshot_of_now();
-  ScanKeyData condition;
-  ScanKeyInit(&condition, kKeysId, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(id.bytes));
-  SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_id, true, snapshot, 1, &condition);
-  HeapTuple row = systable_getnext(scan);
-  if (!HeapTupleIsValid(row)) report_unknown_key();
-  Datum values[kKeysColumns];
-  bool nulls[kKeysColumns];
-  read_provider_keys_row(heap_copytuple(row), RelationGetDescr(keys), values, nulls);
-  KeyRow key = {text_view(DatumGetTextPP(values[kKeysProvider - 1])), {}};
-  if (!nulls[kKeysAccount - 1]) key.use.account = DatumGetTextPP(values[kKeysAccount - 1]);
-  if (!nulls[kKeysAttributes - 1]) key.use.attributes = PG_DETOAST_DATUM(values[kKeysAttributes - 1]);
-  systable_endscan(scan);
-  UnregisterSnapshot(snapshot);
-  table_close(keys, AccessShareLock);
+// Locks the row of a key, as an UPDATE does before it fires the trigger that locks the provider: else the two could
+// wait for each other.
+static KeyRow lock_key(const KeyId &id) {
+  MemoryContext context = CurrentMemoryContext;
+  QueryArguments arguments;
+  arguments.Add(UUIDOID, key_id_datum(id));
+  SPI_connect();
+  require_found(owner_execute_connected(kLock, arguments));
+  MemoryContext before = MemoryContextSwitchTo(context);
+  auto column = [](int number) -> struct varlena * {
+    bool is_null;
+    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &is_null);
+    return is_null ? nullptr : PG_DETOAST_DATUM_COPY(value);
+  };
+  KeyRow key = {text_view(column(1)), {column(2), column(3)}};
+  MemoryContextSwitchTo(before);
+  SPI_finish();
   return key;
 }
 
@@ -174,8 +175,8 @@ Datum keypool_set_secret(PG_FUNCTION_ARGS) {
   if (!PG_ARGISNULL(1)) hide_given_secret(text_view(PG_GETARG_TEXT_PP(1)));
   KeyId id = argument_key(fcinfo, 0);
   report_if_read_only("keypool_set_secret");
-  KeyRow key = read_key(id);
-  privileges_require(Right::kOperator, key.provider);
+  key_access_check(id, Right::kOperator);
+  KeyRow key = lock_key(id);
   NewSecret secret = argument_secret(fcinfo, 1, {id, key.provider}, key.use);
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(id));

@@ -6,8 +6,6 @@
 #include "core/quota/meter.h"
 #include "pg/catalog/owner_query.h"
 #include "pg/catalog/privileges.h"
-#include "pg/catalog/provider_changes.h"
-#include "pg/catalog/relations.h"
 #include "pg/secrets/new_secrets.h"
 #include "pg/server/arguments.h"
 #include "pg/server/key_ids.h"
@@ -119,10 +117,9 @@ Datum keypool_set_quota(PG_FUNCTION_ARGS) {
   struct varlena *object = argument_given(fcinfo, 2) ? PG_GETARG_VARLENA_P(2) : nullptr;
   Settings settings = read_settings("settings", object, kQuotaSettings, lengthof(kQuotaSettings));
   list(settings, &lists);
-  lock_provider(relations().quotas, provider);  // or two who find none would both make it
   KeyId id;
   SPI_connect();
-  // Another one may be given its name meanwhile.
+  // Somebody else may make it, or give another one its name, meanwhile.
   while (!change_quota(settings, lists, &id) && !make_quota(provider, settings, lists, &id)) CHECK_FOR_INTERRUPTS();
   SPI_finish();
   PG_RETURN_DATUM(key_id_datum(id));
