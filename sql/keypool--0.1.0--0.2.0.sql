@@ -351,13 +351,13 @@ REVOKE ALL ON FUNCTION keypool.tell_sessions() FROM PUBLIC;
 
 CREATE FUNCTION keypool.before_grant_change() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_grant_change';
-COMMENT ON FUNCTION keypool.before_grant_change() IS 'lets nobody but the owner grant';
+COMMENT ON FUNCTION keypool.before_grant_change() IS 'lets nobody but the owner grant, and tells every session that a change begins';
 REVOKE ALL ON FUNCTION keypool.before_grant_change() FROM PUBLIC;
 
-CREATE FUNCTION keypool.after_error_rule_change() RETURNS trigger
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_after_error_rule_change';
-COMMENT ON FUNCTION keypool.after_error_rule_change() IS 'tells every session of the change';
-REVOKE ALL ON FUNCTION keypool.after_error_rule_change() FROM PUBLIC;
+CREATE FUNCTION keypool.tell_rules_change() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_tell_rules_change';
+COMMENT ON FUNCTION keypool.tell_rules_change() IS 'tells every session of the change';
+REVOKE ALL ON FUNCTION keypool.tell_rules_change() FROM PUBLIC;
 
 CREATE FUNCTION keypool.before_master_key_insert() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_master_key_insert';
@@ -398,16 +398,18 @@ CREATE TRIGGER after_meter_statement AFTER INSERT OR DELETE ON keypool.quota_met
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_sessions();
 CREATE TRIGGER insert_key_state INSTEAD OF INSERT ON keypool.key_state
 	FOR EACH ROW EXECUTE FUNCTION keypool.insert_key_state();
-CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE ON keypool.grants
+CREATE TRIGGER before_grant_change BEFORE INSERT OR UPDATE OR DELETE ON keypool.grants
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_grant_change();
 CREATE TRIGGER after_grant_change AFTER INSERT OR UPDATE OR DELETE ON keypool.grants
 	FOR EACH ROW EXECUTE FUNCTION keypool.after_grant_change();
 CREATE TRIGGER after_grant_truncate AFTER TRUNCATE ON keypool.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_grant_change();
+CREATE TRIGGER before_error_rule_statement BEFORE INSERT OR UPDATE OR DELETE ON keypool.error_rules
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_rules_change();
 CREATE TRIGGER after_error_rule_change AFTER INSERT OR UPDATE OR DELETE ON keypool.error_rules
-	FOR EACH ROW EXECUTE FUNCTION keypool.after_error_rule_change();
+	FOR EACH ROW EXECUTE FUNCTION keypool.tell_rules_change();
 CREATE TRIGGER after_error_rule_truncate AFTER TRUNCATE ON keypool.error_rules
-	FOR EACH STATEMENT EXECUTE FUNCTION keypool.after_error_rule_change();
+	FOR EACH STATEMENT EXECUTE FUNCTION keypool.tell_rules_change();
 CREATE TRIGGER before_master_key_insert BEFORE INSERT ON keypool.master_keys
 	FOR EACH ROW EXECUTE FUNCTION keypool.before_master_key_insert();
 ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change;
@@ -428,6 +430,7 @@ ALTER TABLE keypool.quota_meters ENABLE ALWAYS TRIGGER after_meter_statement;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER before_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_change;
 ALTER TABLE keypool.grants ENABLE ALWAYS TRIGGER after_grant_truncate;
+ALTER TABLE keypool.error_rules ENABLE ALWAYS TRIGGER before_error_rule_statement;
 ALTER TABLE keypool.error_rules ENABLE ALWAYS TRIGGER after_error_rule_change;
 ALTER TABLE keypool.error_rules ENABLE ALWAYS TRIGGER after_error_rule_truncate;
 ALTER TABLE keypool.master_keys ENABLE ALWAYS TRIGGER before_master_key_insert;
@@ -447,9 +450,10 @@ COMMENT ON TRIGGER before_meter_statement ON keypool.quota_meters IS 'locks the 
 COMMENT ON TRIGGER before_meter_update ON keypool.quota_meters IS 'refuses UPDATE: meters are changed in place';
 COMMENT ON TRIGGER after_meter_statement ON keypool.quota_meters IS 'tells every session of the change';
 COMMENT ON TRIGGER insert_key_state ON keypool.key_state IS 'takes in a row of a dump of 0.1.0';
-COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant';
+COMMENT ON TRIGGER before_grant_change ON keypool.grants IS 'lets nobody but the owner grant, and tells every session that a change begins';
 COMMENT ON TRIGGER after_grant_change ON keypool.grants IS 'tells every session of the change';
 COMMENT ON TRIGGER after_grant_truncate ON keypool.grants IS 'tells every session of the change';
+COMMENT ON TRIGGER before_error_rule_statement ON keypool.error_rules IS 'tells every session that a change begins';
 COMMENT ON TRIGGER after_error_rule_change ON keypool.error_rules IS 'tells every session of the change';
 COMMENT ON TRIGGER after_error_rule_truncate ON keypool.error_rules IS 'tells every session of the change';
 COMMENT ON TRIGGER before_master_key_insert ON keypool.master_keys IS 'keeps what is known of an id when a restore or replication brings it again';

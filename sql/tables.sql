@@ -105,6 +105,33 @@ END $$;
 INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('meddled', 'sk-a'), ('meddled', 'sk-b');
 UPDATE keypool.provider_keys SET priority = pg_temp.meddle(id) WHERE provider_id = 'meddled';
 SELECT priority FROM keypool_peek('meddled');
+CREATE FUNCTION pg_temp.meddle_with_rules(round integer) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  IF round = 2 THEN
+    RAISE NOTICE 'class %', (SELECT class FROM keypool_explain_answer('meddled', 418));
+    RAISE EXCEPTION 'changed my mind';
+  END IF;
+  RETURN 'billing';
+END $$;
+INSERT INTO keypool.error_rules (provider, http_status, class) SELECT 'meddled', 417 + i, pg_temp.meddle_with_rules(i) FROM generate_series(1, 2) i;
+SELECT class FROM keypool_explain_answer('meddled', 418);
+CREATE ROLE regress_keypool_meddler;
+CREATE FUNCTION pg_temp.meddle_with_grants(round integer) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  IF round = 2 THEN
+    SET LOCAL ROLE regress_keypool_meddler;
+    RAISE NOTICE 'keys %', (SELECT count(*) FROM keypool_list_keys());
+    RAISE EXCEPTION 'changed my mind';
+  END IF;
+  RETURN 'monitor';
+END $$;
+GRANT EXECUTE ON FUNCTION keypool_list_keys TO regress_keypool_meddler;
+INSERT INTO keypool.grants (role, rights) SELECT 'regress_keypool_meddler'::regrole, pg_temp.meddle_with_grants(i) FROM generate_series(1, 2) i;
+SET ROLE regress_keypool_meddler;
+SELECT count(*) FROM keypool_list_keys();
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION keypool_list_keys FROM regress_keypool_meddler;
+DROP ROLE regress_keypool_meddler;
 \set VERBOSITY default
 DELETE FROM keypool.provider_keys;
 RESET keypool.test_now;

@@ -110,11 +110,24 @@ for my $trigger ([ 'provider_keys', 'after_key_change' ], [ 'quotas', 'after_quo
     like(said('triggers'), qr/ENABLE ALWAYS TRIGGER$/, "a trigger of $table that replication would skip is told");
     $node->safe_psql('postgres', "ALTER TABLE keypool.$table ENABLE ALWAYS TRIGGER $name");
 }
-for my $table (qw(provider_keys quotas providers error_rules key_meters quota_meters key_state)) {
+for my $trigger ([ 'provider_keys', 'before_key_change' ], [ 'error_rules', 'before_error_rule_statement' ], [ 'master_keys', 'before_master_key_insert' ]) {
+    my ($table, $name) = @$trigger;
+    my $made = $node->safe_psql('postgres', "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = '$name'");
+    $node->safe_psql('postgres', "DROP TRIGGER $name ON keypool.$table");
+    like(said('triggers'), qr/was dropped/, "a trigger of $table that is not there is told");
+    $node->safe_psql('postgres', "$made; ALTER TABLE keypool.$table ENABLE ALWAYS TRIGGER $name");
+}
+$node->safe_psql('postgres', q{CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER own AFTER INSERT ON keypool.quotas FOR EACH ROW EXECUTE FUNCTION own()});
+is(said('triggers'), 'ok', "others' triggers are theirs");
+for my $table (qw(provider_keys quotas providers error_rules key_meters quota_meters key_state wakeups)) {
     $node->safe_psql('postgres', "GRANT SELECT ON keypool.$table TO pg_monitor");
     like(said('tables closed'), qr/revoke them, and use keypool_grant/, "a right on $table is told");
     $node->safe_psql('postgres', "REVOKE SELECT ON keypool.$table FROM pg_monitor");
 }
+$node->safe_psql('postgres', 'GRANT SELECT (key_value) ON keypool.provider_keys TO pg_monitor');
+like(said('tables closed'), qr/revoke them/, 'a right on one column is told');
+$node->safe_psql('postgres', 'REVOKE SELECT (key_value) ON keypool.provider_keys FROM pg_monitor');
 is(said('triggers') . said('tables closed'), 'okok', 'undone, all is well again');
 
 # A key and a quota without a meter, as replication leaves it where triggers do not fire for it.

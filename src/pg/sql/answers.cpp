@@ -237,11 +237,11 @@ Datum keypool_set_error_rule(PG_FUNCTION_ARGS) {
   PG_RETURN_VOID();
 }
 
-// AFTER INSERT OR UPDATE OR DELETE ON keypool.error_rules FOR EACH ROW, AFTER TRUNCATE FOR EACH STATEMENT
-PG_FUNCTION_INFO_V1(keypool_after_error_rule_change);
-Datum keypool_after_error_rule_change(PG_FUNCTION_ARGS) {
-  CacheInvalidateRelcache(
-      trigger_data(fcinfo, "keypool.after_error_rule_change", {relations().error_rules}, 0)->tg_relation);
+// BEFORE INSERT OR UPDATE OR DELETE ON keypool.error_rules FOR EACH STATEMENT, AFTER that FOR EACH ROW, AFTER TRUNCATE
+// FOR EACH STATEMENT. Announced before as well, as changes of keys are.
+PG_FUNCTION_INFO_V1(keypool_tell_rules_change);
+Datum keypool_tell_rules_change(PG_FUNCTION_ARGS) {
+  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.tell_rules_change", {relations().error_rules}, 0)->tg_relation);
   return PointerGetDatum(nullptr);
 }
 

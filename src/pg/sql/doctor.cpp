@@ -257,29 +257,49 @@ static void check_logging(ReturnSetInfo *result) {
   check_other_logging(result);
 }
 
-// Whether every trigger that keypool made fires for whoever changes the table. pg_dump --disable-triggers leaves them
-// so that replication skips them.
-static bool fire_always(Oid table) {
+// The triggers that keypool made: whether all of a table's are there, and fire for whoever changes it. After pg_dump
+// --disable-triggers replication skips them.
+struct TriggersFound {
+  bool complete;
+  bool always;
+};
+
+static TriggersFound find_triggers(Oid table, int expected) {
   Relation relation = table_open(table, AccessShareLock);
   const TriggerDesc *triggers = relation->trigdesc;
-  bool always = triggers != nullptr;
-  for (int i = 0; always && i < triggers->numtriggers; ++i)
-    always = triggers->triggers[i].tgisinternal || triggers->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS;
+  int found = 0, always = 0;
+  for (int i = 0; triggers != nullptr && i < triggers->numtriggers; ++i) {
+    const Trigger &trigger = triggers->triggers[i];
+    if (get_func_namespace(trigger.tgfoid) != RelationGetNamespace(relation)) continue;
+    ++found;
+    always += trigger.tgenabled == TRIGGER_FIRES_ALWAYS;
+  }
   table_close(relation, AccessShareLock);
-  return always;
+  return {found >= expected, always == found};
 }
 
-// Whether nobody but its owner was granted anything on a table.
+static bool is_owners_alone(Datum acl, bool is_null, Oid owner) {
+  if (is_null) return true;
+  const Acl *rights = DatumGetAclP(acl);
+  bool alone = true;
+  for (int i = 0; i < ACL_NUM(rights); ++i) alone = alone && ACL_DAT(rights)[i].ai_grantee == owner;
+  return alone;
+}
+
+// Whether nobody but its owner was granted anything on a table or on one of its columns.
 static bool is_closed(Oid table) {
   HeapTuple row = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
   if (!HeapTupleIsValid(row)) elog(ERROR, "cache lookup failed for relation %u", table);
+  auto *relation = reinterpret_cast<Form_pg_class>(GETSTRUCT(row));
   bool is_null;
   Datum acl = SysCacheGetAttr(RELOID, row, Anum_pg_class_relacl, &is_null);
-  bool closed = true;
-  if (!is_null) {
-    const Acl *rights = DatumGetAclP(acl);
-    for (int i = 0; i < ACL_NUM(rights); ++i)
-      closed = closed && ACL_DAT(rights)[i].ai_grantee == reinterpret_cast<Form_pg_class>(GETSTRUCT(row))->relowner;
+  bool closed = is_owners_alone(acl, is_null, relation->relowner);
+  for (int16 i = 1; closed && i <= relation->relnatts; ++i) {
+    HeapTuple column = SearchSysCache2(ATTNUM, ObjectIdGetDatum(table), Int16GetDatum(i));
+    if (!HeapTupleIsValid(column)) elog(ERROR, "cache lookup failed for column %d of relation %u", i, table);
+    acl = SysCacheGetAttr(ATTNUM, column, Anum_pg_attribute_attacl, &is_null);
+    closed = is_owners_alone(acl, is_null, relation->relowner);
+    ReleaseSysCache(column);
   }
   ReleaseSysCache(row);
   return closed;
@@ -287,17 +307,25 @@ static bool is_closed(Oid table) {
 
 static void check_tables(ReturnSetInfo *result) {
   const KeypoolRelations tables = relations();
-  bool always = true;
+  const struct {
+    Oid table;
+    int triggers;
+  } expected[] = {{tables.provider_keys, 3}, {tables.quotas, 3},       {tables.providers, 3},
+                  {tables.key_meters, 4},    {tables.quota_meters, 4}, {tables.grants, 3},
+                  {tables.error_rules, 3},   {tables.master_keys, 1},  {tables.wakeups, 0}};
+  TriggersFound all = {true, true};
   bool closed = true;
-  for (Oid table : {tables.provider_keys, tables.quotas, tables.providers, tables.key_meters, tables.quota_meters,
-                    tables.grants, tables.error_rules, tables.master_keys}) {
-    always = always && fire_always(table);
+  for (const auto &[table, triggers] : expected) {
+    TriggersFound found = find_triggers(table, triggers);
+    all = {all.complete && found.complete, all.always && found.always};
     closed = closed && is_closed(table);
   }
   // The view gives to whoever may use it what its owner has on the meters.
   closed = closed && is_closed(get_relname_relid("key_state", get_rel_namespace(tables.key_meters)));
-  put_check(result, "triggers", always,
-            "a trigger of keypool's tables is off, or replication skips it: ALTER TABLE ... ENABLE ALWAYS TRIGGER");
+  put_check(result, "triggers", all.complete && all.always,
+            all.complete
+                ? "a trigger of keypool's tables is off, or replication skips it: ALTER TABLE ... ENABLE ALWAYS TRIGGER"
+                : "a trigger of keypool's tables was dropped: create it again as the extension's script does");
   put_check(result, "tables closed", closed,
             "somebody was granted rights on keypool's tables: revoke them, and use keypool_grant()");
 }

@@ -15,13 +15,15 @@ Datum keypool_after_grant_change(PG_FUNCTION_ARGS) {
   return PointerGetDatum(nullptr);
 }
 
-// BEFORE INSERT OR UPDATE ON keypool.grants FOR EACH ROW: a right on the table is no right to give rights.
+// BEFORE INSERT OR UPDATE OR DELETE ON keypool.grants FOR EACH ROW: a right on the table is no right to give rights.
+// Announced as changes of keys are.
 PG_FUNCTION_INFO_V1(keypool_before_grant_change);
 Datum keypool_before_grant_change(PG_FUNCTION_ARGS) {
   TriggerData *trigger = trigger_data(fcinfo, "keypool.before_grant_change", {relations().grants},
                                       TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
-  if (!is_owner(GetUserId()))
+  if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && !is_owner(GetUserId()))
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("only the owner of keypool may grant its rights"));
+  CacheInvalidateRelcache(trigger->tg_relation);
   return PointerGetDatum(new_tuple(trigger));
 }
 
