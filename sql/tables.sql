@@ -55,6 +55,39 @@ SELECT keypool_record(:'key');
 ROLLBACK;
 SELECT status FROM keypool_try_select('plain');
 
+-- what must not be NULL is not, whatever became of the constraints
+BEGIN;
+ALTER TABLE keypool.provider_keys ALTER provider_id DROP NOT NULL, ALTER key_value DROP NOT NULL, ALTER priority DROP NOT NULL,
+  ALTER is_active DROP NOT NULL, ALTER weight DROP NOT NULL;
+ALTER TABLE keypool.quotas ALTER provider_id DROP NOT NULL, ALTER name DROP NOT NULL, ALTER counts DROP NOT NULL,
+  ALTER output_weight DROP NOT NULL, ALTER day DROP NOT NULL;
+ALTER TABLE keypool.grants ALTER role DROP NOT NULL, ALTER rights DROP NOT NULL;
+INSERT INTO keypool.quotas (provider_id, name) VALUES ('plain', 'q');
+\set VERBOSITY terse
+DO $$
+DECLARE statement text;
+BEGIN
+  FOREACH statement IN ARRAY ARRAY[
+    'UPDATE keypool.provider_keys SET key_value = NULL', 'UPDATE keypool.provider_keys SET priority = NULL',
+    'UPDATE keypool.provider_keys SET is_active = NULL', 'UPDATE keypool.provider_keys SET weight = NULL',
+    'INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES (NULL, ''sk-n'')',
+    'INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES (''plain'', NULL)',
+    'UPDATE keypool.quotas SET name = NULL', 'UPDATE keypool.quotas SET counts = NULL', 'UPDATE keypool.quotas SET output_weight = NULL',
+    'UPDATE keypool.quotas SET day = NULL', 'INSERT INTO keypool.quotas (provider_id, name) VALUES (NULL, ''r'')',
+    'INSERT INTO keypool.grants (role, rights) VALUES (NULL, ''app'')',
+    'INSERT INTO keypool.grants (role, rights) VALUES (current_role::regrole, NULL)'] LOOP
+    BEGIN
+      EXECUTE statement;
+      RAISE NOTICE 'done: %', statement;
+    EXCEPTION WHEN not_null_violation THEN
+      RAISE NOTICE '%', sqlerrm;
+    END;
+  END LOOP;
+END $$;
+\set VERBOSITY sqlstate
+SELECT key_label, status FROM keypool_try_select('plain');
+ROLLBACK;
+
 -- a meter that is removed, and one that no clock has
 DELETE FROM keypool.key_meters WHERE key_id = :'key';
 SELECT status FROM keypool_try_select('plain');

@@ -21,8 +21,13 @@ PG_FUNCTION_INFO_V1(keypool_before_grant_change);
 Datum keypool_before_grant_change(PG_FUNCTION_ARGS) {
   TriggerData *trigger = trigger_data(fcinfo, "keypool.before_grant_change", {relations().grants},
                                       TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
-  if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && !is_owner(GetUserId()))
-    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("only the owner of keypool may grant its rights"));
+  if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) {
+    if (!is_owner(GetUserId()))
+      ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("only the owner of keypool may grant its rights"));
+    TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+    require_values(read_trigger_row<kGrantsColumns>(new_tuple(trigger), columns, read_grants_row),
+                   {kGrantsRole, kGrantsRights});
+  }
   CacheInvalidateRelcache(trigger->tg_relation);
   return PointerGetDatum(new_tuple(trigger));
 }

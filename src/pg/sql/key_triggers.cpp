@@ -74,7 +74,6 @@ static void take_stored(KeyRow *row, const keypool::StoredSecret &stored, const 
 // Takes in the secret of a row: seals one that is new, and leaves a stored one as it is, so that a restored or
 // replicated row does not change.
 static void take_value(KeyRow *row, bool update, const char *name) {
-  if (row->is_null(kKeysValue)) return;  // the NOT NULL constraint refuses it
   std::string_view given = row->text_of(kKeysValue);
   SecretOwner owner = owner_of(*row);
   keypool::StoredSecret stored;
@@ -135,8 +134,6 @@ static void update_row(const KeyRow &old_row, KeyRow *row) {
 
 static void insert_row(KeyRow *row) {
   const char *name = name_of(*row);
-  if (row->is_null(kKeysProvider))
-    ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("provider_id must not be null"));
   check_provider_column(row->text_of(kKeysProvider));
   if (!is_replicating()) check_columns(*row, nullptr, detail_of(name));
   if (name == nullptr) row->Set(kKeysId, key_id_datum(new_key_id(row->text_of(kKeysProvider))));
@@ -161,6 +158,8 @@ Datum keypool_before_key_change(PG_FUNCTION_ARGS) {
   TriggerData *trigger = trigger_data(fcinfo, "keypool.before_key_change", {relations().provider_keys},
                                       TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
   KeyRow row = read_row(new_tuple(trigger), trigger);
+  if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+    require_values(row, {kKeysProvider, kKeysValue, kKeysPriority, kKeysIsActive, kKeysWeight});
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) update_row(read_row(trigger->tg_trigtuple, trigger), &row);
   if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) insert_row(&row);
   tell_provider_change(row.text_of(kKeysProvider));

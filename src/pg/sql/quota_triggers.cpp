@@ -131,17 +131,14 @@ static OtherQuotas lock_others(const QuotaRow &row) {
 }
 
 static void insert_quota(QuotaRow *row) {
-  if (row->is_null(kQuotasProvider))
-    ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("provider_id must not be null"));
   check_provider_column(row->text_of(kQuotasProvider));
-  bool checked = !is_replicating() && !row->is_null(kQuotasName);  // the NOT NULL constraint refuses it without
   OtherQuotas others = {};
-  if (checked) {
+  if (!is_replicating()) {
     check_columns(*row);
     others = lock_others(*row);
   }
   make_id(row, others);
-  if (checked) refuse_crowd(*row, others);
+  if (!is_replicating()) refuse_crowd(*row, others);
 }
 
 static void update_quota(const QuotaRow &old_row, QuotaRow *row) {
@@ -153,7 +150,7 @@ static void update_quota(const QuotaRow &old_row, QuotaRow *row) {
   bool moves = false;
   for (AttrNumber column : {kQuotasAccount, kQuotasModels, kQuotasExceptModels})
     moves = moves || !same_value(old_row, *row, column);
-  if (!moves || row->is_null(kQuotasName)) return;
+  if (!moves) return;
   OtherQuotas others = lock_others(old_row);  // by its old name, in case it changes
   refuse_crowd(*row, others);
 }
@@ -166,6 +163,8 @@ Datum keypool_before_quota_change(PG_FUNCTION_ARGS) {
   TriggerData *trigger = trigger_data(fcinfo, "keypool.before_quota_change", {relations().quotas},
                                       TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
   QuotaRow row = read_quota(new_tuple(trigger), trigger);
+  if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+    require_values(row, {kQuotasProvider, kQuotasName, kQuotasCounts, kQuotasOutputWeight, kQuotasDay});
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) update_quota(read_quota(trigger->tg_trigtuple, trigger), &row);
   if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) insert_quota(&row);
   tell_provider_change(row.text_of(kQuotasProvider));
@@ -200,8 +199,7 @@ Datum keypool_before_provider_change(PG_FUNCTION_ARGS) {
   TriggerData *trigger = trigger_data(fcinfo, "keypool.before_provider_change", {relations().providers},
                                       TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW);
   ProviderRow row = read_provider(new_tuple(trigger), trigger);
-  if (row.is_null(kProvidersProvider))
-    ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("provider_id must not be null"));
+  require_values(row, {kProvidersProvider});
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
     refuse_changed(read_provider(trigger->tg_trigtuple, trigger), row, kProvidersProvider, "row of keypool.providers");
   bool given = !TRIGGER_FIRED_BY_DELETE(trigger->tg_event);

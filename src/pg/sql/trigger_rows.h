@@ -95,6 +95,14 @@ void set_updated_at(const TriggerRow<kColumns> &old_row, TriggerRow<kColumns> *r
   if (same_value(old_row, *row, column)) row->Set(column, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 }
 
+// Raises if a column is NULL that is read as if it could not be: somebody may have dropped its NOT NULL.
+template <int kColumns>
+void require_values(const TriggerRow<kColumns> &row, std::initializer_list<AttrNumber> columns) {
+  for (AttrNumber column : columns)
+    if (row.is_null(column))
+      ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("%s must not be null", row.name(column)));
+}
+
 // The tuple that a row-level trigger before a change lets in.
 inline HeapTuple new_tuple(const TriggerData *trigger) {
   return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
