@@ -261,14 +261,22 @@ INSERT INTO keypool.key_meters (key_id, meter)
 DROP TABLE keypool.key_state;
 -- The type and its functions depend on each other, so that only CASCADE drops them. It must take nothing of a user's.
 DO $$
+DECLARE
+	user_object text;
 BEGIN
-	IF EXISTS (
-		SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
-		WHERE NOT a.attisdropped AND (t.oid OPERATOR(pg_catalog.=) 'keypool.state'::pg_catalog.regtype
+	SELECT INTO user_object pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+	FROM pg_catalog.pg_type t
+	JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+		AND d.refobjid OPERATOR(pg_catalog.=) t.oid AND d.deptype OPERATOR(pg_catalog.<>) 'i'
+	WHERE (t.oid OPERATOR(pg_catalog.=) 'keypool.state'::pg_catalog.regtype
 			OR t.typelem OPERATOR(pg_catalog.=) 'keypool.state'::pg_catalog.regtype)
-	) THEN
-		RAISE EXCEPTION 'a relation that is not keypool''s has a column of type keypool.state'
-			USING ERRCODE = 'dependent_objects_still_exist', HINT = 'Drop that column, or cast it to text.';
+		AND NOT EXISTS (
+			SELECT FROM pg_catalog.pg_depend own
+			WHERE own.classid OPERATOR(pg_catalog.=) d.classid AND own.objid OPERATOR(pg_catalog.=) d.objid
+				AND own.deptype OPERATOR(pg_catalog.=) 'e');
+	IF FOUND THEN
+		RAISE EXCEPTION 'something that is not keypool''s depends on the type keypool.state'
+			USING ERRCODE = 'dependent_objects_still_exist', DETAIL = user_object, HINT = 'Drop it, or make it of the type text.';
 	END IF;
 END $$;
 DROP TYPE keypool.state CASCADE;

@@ -122,6 +122,22 @@ for my $version (@released) {
     is($node->safe_psql($database, 'SELECT * FROM keypool_heal()'), scalar(@keys) . '|0', "$version: healed, its keys have fingerprints");
     like(failure_of($node, q{SELECT keypool_add_key('p', 'b', 'sk-a')}, $database), qr/^ERROR:  KP409: /, "$version: by which a secret is known again");
 }
+# The type of 0.1.0 goes, and takes nothing of a user's along.
+$node->safe_psql('postgres', 'CREATE DATABASE users');
+$node->safe_psql('users', q{CREATE EXTENSION keypool VERSION '0.1.0' CASCADE});
+for my $used (
+    [ 'CREATE TABLE own (state keypool.state)', 'DROP TABLE own', 'column state of table own' ],
+    [ 'CREATE TABLE own (state keypool.state[])', 'DROP TABLE own', 'column state of table own' ],
+    [ 'CREATE DOMAIN own AS keypool.state; CREATE TABLE owns (own own)', 'DROP DOMAIN own CASCADE', 'type own' ],
+    [ 'CREATE FUNCTION own(keypool.state) RETURNS text LANGUAGE sql AS $$ SELECT $1::text $$', 'DROP FUNCTION own', 'function own\(keypool.state\)' ],
+) {
+    my ($make, $drop, $named) = @$used;
+    $node->safe_psql('users', $make);
+    like(failure_of($node, 'ALTER EXTENSION keypool UPDATE', 'users'), qr/2BP01: something that is not keypool's .*^DETAIL:  $named$/ms, "the update takes no $named");
+    $node->safe_psql('users', $drop);
+}
+$node->safe_psql('users', 'ALTER EXTENSION keypool UPDATE');
+is($node->safe_psql('users', $described), $fresh, 'without them it goes on');
 # Pages are read as a heap's, whatever new tables are by default.
 for my $version (@released, $default) {
     my $database = "elsewhere_$version" =~ tr/./_/r;
