@@ -158,7 +158,12 @@ is(value(q{SELECT set_config('keypool.test_now', (now() + interval '61 seconds')
     my $before = recorded();
     local $ENV{PGOPTIONS} = '-c synchronous_commit=off';
     my @running = map { start_load('asynchronous', $_, 2, '-T', 60) } 'plain', 'leased';
-    sleep(0.7);
+    # Until something of each load is on disk.
+    for my $load (qw(plain leased)) {
+        sleep(0.1) until recorded()->{$load}[0] > $before->{$load}[0];
+    }
+    my $written = value('SELECT pg_current_wal_insert_lsn()');
+    $node->poll_query_until('postgres', "SELECT pg_current_wal_flush_lsn() >= '$written'");
     crash($node);
     my %said = map { $_->{name} => acknowledged($_) } @running;
     $node->start;
