@@ -272,6 +272,8 @@ BEGIN
 			OR t.typelem OPERATOR(pg_catalog.=) 'keypool.state'::pg_catalog.regtype)
 		AND NOT EXISTS (
 			SELECT FROM pg_catalog.pg_depend own
+			JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) own.refobjid
+				AND e.extname OPERATOR(pg_catalog.=) 'keypool'
 			WHERE own.classid OPERATOR(pg_catalog.=) d.classid AND own.objid OPERATOR(pg_catalog.=) d.objid
 				AND own.deptype OPERATOR(pg_catalog.=) 'e');
 	IF FOUND THEN
@@ -674,8 +676,8 @@ COMMENT ON VIEW keypool.key_usage_window IS 'what every key used, minute by minu
 REVOKE ALL ON TABLE keypool.key_usage_window FROM PUBLIC;
 
 --
--- Nobody has rights on what is new: what default privileges gave is taken back. What keypool_grant() gave on what was made
--- again is given back.
+-- No role has rights on keypool's objects but by keypool_grant(): what default privileges gave on what is new, and what was
+-- given by hand, is taken back; what keypool_grant() gave on what was made again is given back.
 --
 
 DO $$

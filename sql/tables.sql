@@ -86,6 +86,23 @@ BEGIN
 END $$;
 \set VERBOSITY sqlstate
 SELECT key_label, status FROM keypool_try_select('plain');
+-- and those that are there all the same end no session
+ALTER TABLE keypool.key_meters ALTER meter DROP NOT NULL;
+INSERT INTO keypool.key_meters (key_id) VALUES (gen_random_uuid());
+INSERT INTO keypool.grants (role, rights, provider_id) VALUES (current_role::regrole, 'app', 'plain');
+ALTER TABLE keypool.grants ALTER rights TYPE text COLLATE "C" USING NULL;
+ALTER TABLE keypool.provider_keys ALTER key_value TYPE text USING NULL;
+ALTER TABLE keypool.quotas ALTER counts TYPE text COLLATE "C" USING NULL, ALTER day TYPE text COLLATE "C" USING NULL;
+SELECT key_label, status FROM keypool_try_select('plain');
+SELECT count(*) > 0 FROM keypool_keyring();
+SELECT healed, failed FROM keypool_heal();
+SELECT count(*) > 0 FROM keypool_doctor();
+SELECT name, counts FROM keypool_list_quotas('plain');
+SELECT count(*) FROM keypool_list_keys('plain');
+CREATE ROLE regress_keypool_other;
+GRANT EXECUTE ON FUNCTION keypool_list_keys TO regress_keypool_other;
+SET LOCAL ROLE regress_keypool_other;
+SELECT count(*) FROM keypool_list_keys();
 ROLLBACK;
 
 -- a meter that is removed, and one that no clock has

@@ -116,10 +116,11 @@ sub repeat {
     return;
 }
 
+my $key = $node->safe_psql('postgres', q{SELECT keypool_key('p', 'a')});
 set_command("$note; exit 1");
 for my $statement (
     q{PERFORM keypool_try_select('p')}, q{PERFORM keypool_peek('p')}, q{PERFORM keypool_add_key('p', 'b', 'sk-b')},
-    q{PERFORM keypool_heal()}, q{PERFORM keypool_keyring()}, q{PERFORM keypool_doctor()}, q{INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('p', 'sk-c')})
+    qq{PERFORM keypool_set_secret('$key', 'sk-d')}, q{PERFORM keypool_heal()}, q{PERFORM keypool_keyring()}, q{PERFORM keypool_doctor()}, q{INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('p', 'sk-c')})
 {
     my $session = open_session($node);
     my $began = time;

@@ -128,6 +128,7 @@ uint32 provider_change_hash(std::string_view provider) {
 void lock_provider(Oid table, std::string_view provider) {
   static constexpr uint32 kLocks = 256;
   auto lock = static_cast<uint16>(1 + provider_change_hash(provider) % kLocks);
+  LockRelationOid(table, RowExclusiveLock);  // as a change of the table does, which may come later
   LockDatabaseObject(RelationRelationId, table, lock, ExclusiveLock);
 }
 

@@ -115,6 +115,17 @@ static void check_columns(TupleDesc columns, int natts, const char *table, const
             errhint("Undo the ALTER TABLE. If that is not enough, dump the extension, drop it, and restore the dump."));
 }
 
+// The value of a text that is NULL. Where keypool gave NOT NULL, whoever reads it does not ask; the constraint may be
+// gone.
+static Datum null_text(void) {
+  static text *empty = nullptr;
+  if (empty == nullptr) {
+    empty = static_cast<text *>(MemoryContextAlloc(TopMemoryContext, VARHDRSZ));
+    SET_VARSIZE(empty, VARHDRSZ);
+  }
+  return PointerGetDatum(empty);
+}
+
 static void read_row(HeapTuple row, TupleDesc columns, const char *table, const Oid *types, int count, Datum *values,
                      bool *nulls) {
   check_columns(columns, count_columns(columns, count), table, types, count);
@@ -122,6 +133,8 @@ static void read_row(HeapTuple row, TupleDesc columns, const char *table, const 
     heap_deform_tuple(row, columns, values, nulls);
   else
     for (int i = 0; i < count; ++i) values[i] = heap_getattr(row, i + 1, columns, &nulls[i]);
+  for (int i = 0; i < count; ++i)
+    if (nulls[i] && types[i] == TEXTOID) values[i] = null_text();
 }
 
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],

@@ -102,7 +102,8 @@ enum MasterKeysColumn : AttrNumber { kMasterKeysId = 1, kMasterKeysFingerprint }
 // Columns of keypool.grants, in order.
 enum GrantsColumn : AttrNumber { kGrantsRole = 1, kGrantsRights, kGrantsProvider, kGrantsColumns = kGrantsProvider };
 
-// Takes a row of one of the tables apart. Raises 42809 if it has other columns than keypool gave it.
+// Takes a row of one of the tables apart. Raises 42809 if it has other columns than keypool gave it. The value of a
+// text that is NULL is an empty one.
 void read_provider_keys_row(HeapTuple row, TupleDesc columns, Datum (&values)[kKeysColumns],
                             bool (&nulls)[kKeysColumns]);
 void read_quotas_row(HeapTuple row, TupleDesc columns, Datum (&values)[kQuotasColumns], bool (&nulls)[kQuotasColumns]);

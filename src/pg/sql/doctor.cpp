@@ -97,7 +97,10 @@ static void count_secret(HeapTuple row, TupleDesc columns, SecretCensus *census)
 static SecretCensus take_census(void) {
   SecretCensus census = {};
   SPI_connect();
-  uint64 count = owner_execute_connected("SELECT id, provider_id, key_value FROM keypool.provider_keys", {});
+  uint64 count = owner_execute_connected(
+      "SELECT id, provider_id, key_value FROM keypool.provider_keys WHERE provider_id IS NOT NULL AND key_value IS NOT "
+      "NULL",
+      {});
   for (uint64 i = 0; i < count; ++i) count_secret(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &census);
   SPI_finish();
   return census;

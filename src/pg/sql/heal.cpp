@@ -26,7 +26,7 @@ static const char *const kAddMissingQuotaMeters =
     "INSERT INTO keypool.quota_meters (quota_id, meter) SELECT q.id, '2'" QUOTAS_WITHOUT_METER;
 static const char *const kReadBatch =
     "SELECT id, provider_id, key_value, unopened_since IS NOT NULL, fingerprint IS NULL FROM keypool.provider_keys"
-    " WHERE id OPERATOR(pg_catalog.>) $1"
+    " WHERE id OPERATOR(pg_catalog.>) $1 AND provider_id IS NOT NULL AND key_value IS NOT NULL"
     " ORDER BY id USING OPERATOR(pg_catalog.<) LIMIT $2 FOR NO KEY UPDATE";
 static const char *const kStoreSecret =
     "UPDATE keypool.provider_keys SET key_value = $2 WHERE id OPERATOR(pg_catalog.=) $1";
@@ -124,6 +124,7 @@ static bool heal_batch(Run *run, int64 size) {
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(run->last));
   arguments.Add(INT8OID, Int64GetDatum(size));
+  LockRelationOid(relations().provider_keys, RowExclusiveLock);  // as the changes to come do, before any row
   uint64 count = owner_execute_connected(kReadBatch, arguments);
   SPITupleTable *rows = SPI_tuptable;
   for (uint64 i = 0; i < count; ++i) {

@@ -2,7 +2,9 @@
 #include "pg/server/postgres_api.h"
 
 #include "pg/catalog/owner_query.h"
+#include "pg/catalog/relations.h"
 #include "pg/pool/key_access.h"
+#include "pg/secrets/master_keys.h"
 #include "pg/secrets/new_secrets.h"
 #include "pg/secrets/statement_hiding.h"
 #include "pg/server/arguments.h"
@@ -112,12 +114,13 @@ struct KeyRow {
   SecretUse use;
 };
 
-// Locks the row of a key, as an UPDATE does before it fires the trigger that locks the provider: else the two could
-// wait for each other.
+// Locks the table and the row of a key, as an UPDATE does before it fires the trigger that locks the provider: else the
+// two could wait for each other.
 static KeyRow lock_key(const KeyId &id) {
   MemoryContext context = CurrentMemoryContext;
   QueryArguments arguments;
   arguments.Add(UUIDOID, key_id_datum(id));
+  LockRelationOid(relations().provider_keys, RowExclusiveLock);
   SPI_connect();
   require_found(owner_execute_connected(kLock, arguments));
   MemoryContext before = MemoryContextSwitchTo(context);
@@ -176,6 +179,8 @@ Datum keypool_set_secret(PG_FUNCTION_ARGS) {
   KeyId id = argument_key(fcinfo, 0);
   report_if_read_only("keypool_set_secret");
   key_access_check(id, Right::kOperator);
+  argument_require(fcinfo, 1, "key_value");
+  master_keys_primary();  // before anything is locked: a command may take its time
   KeyRow key = lock_key(id);
   NewSecret secret = argument_secret(fcinfo, 1, {id, key.provider}, key.use);
   QueryArguments arguments;

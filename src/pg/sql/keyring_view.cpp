@@ -40,6 +40,7 @@ static HTAB *count_secrets(void) {
     CHECK_FOR_INTERRUPTS();
     bool is_null;
     Datum value = heap_getattr(row, kKeysValue, RelationGetDescr(table), &is_null);
+    if (is_null) continue;
     MemoryContext before = MemoryContextSwitchTo(context);
     text *beginning = DatumGetTextPSlice(value, 0, keypool::kSealedPrefixMax);
     std::string_view sealed_under = keypool::SealedUnder(text_view(beginning));

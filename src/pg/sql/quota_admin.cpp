@@ -6,6 +6,8 @@
 #include "core/quota/meter.h"
 #include "pg/catalog/owner_query.h"
 #include "pg/catalog/privileges.h"
+#include "pg/catalog/provider_changes.h"
+#include "pg/catalog/relations.h"
 #include "pg/secrets/new_secrets.h"
 #include "pg/server/arguments.h"
 #include "pg/server/key_ids.h"
@@ -119,8 +121,14 @@ Datum keypool_set_quota(PG_FUNCTION_ARGS) {
   list(settings, &lists);
   KeyId id;
   SPI_connect();
-  // Somebody else may make it, or give another one its name, meanwhile.
-  while (!change_quota(settings, lists, &id) && !make_quota(provider, settings, lists, &id)) CHECK_FOR_INTERRUPTS();
+  // Its row comes before the provider, as an UPDATE locks them. If there is none, nobody may make it meanwhile, since a
+  // new one is judged with these settings alone; but another one may be given its name.
+  bool there = change_quota(settings, lists, &id);
+  if (!there) lock_provider(relations().quotas, provider);
+  while (!there) {
+    CHECK_FOR_INTERRUPTS();
+    there = change_quota(settings, lists, &id) || make_quota(provider, settings, lists, &id);
+  }
   SPI_finish();
   PG_RETURN_DATUM(key_id_datum(id));
 }

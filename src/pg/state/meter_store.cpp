@@ -151,8 +151,10 @@ static void count_meters(MeterKind kind, keypool::TimeUs now, MeterCensus *censu
   while (table_scan_getnextslot(scan, ForwardScanDirection, row)) {
     CHECK_FOR_INTERRUPTS();
     bool is_null;
+    Datum meter = slot_getattr(row, kMetersMeter, &is_null);
+    if (is_null) continue;
     Meter copy;
-    memcpy(&copy, DatumGetPointer(slot_getattr(row, kMetersMeter, &is_null)), sizeof(copy));
+    memcpy(&copy, DatumGetPointer(meter), sizeof(copy));
     if (copy.layout != keypool::kLayout) continue;
     census->ahead += keypool::ClockWasWrong(copy, now);
     census->resting += keypool::BreakerStateOf(copy, now) != keypool::BreakerState::kClosed;
