@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 # recorder.py - client processes that select and record through every disturbance, and count what was acknowledged to them.
 #
-#   recorder.py PROVIDER TOKENS CLIENTS SECONDS [SQLSTATE...]
+#   recorder.py PROVIDER TOKENS CLIENTS [SQLSTATE...]
 #
-# Every record is of so many tokens. Lost connections are made anew; statements that fail with one of the SQLSTATEs are expected. Prints
+# Goes on until it is told to stop, by SIGTERM. Every record is of so many tokens. Lost connections are made anew; statements that fail with one of the SQLSTATEs are expected. Prints
 # one JSON object: {"acknowledged": records that were, "unknown": those whose answer was lost or that failed, "failures": {SQLSTATE: n}}.
 import collections
 import json
 import multiprocessing
+import signal
 import sys
 import time
 
@@ -17,8 +18,8 @@ PATIENCE = 60  # seconds that a server may be away
 
 
 class Recorder:
-    def __init__(self, provider, tokens, until, expected):
-        self.provider, self.tokens, self.until, self.expected = provider, tokens, until, expected
+    def __init__(self, provider, tokens, stopped, expected):
+        self.provider, self.tokens, self.stopped, self.expected = provider, tokens, stopped, expected
         self.acknowledged = self.unknown = 0
         self.failures = collections.Counter()
 
@@ -44,7 +45,7 @@ class Recorder:
         return True
 
     def serve(self, cursor):
-        while time.time() < self.until:
+        while not self.stopped.is_set():
             recording = False
             try:
                 cursor.execute("SELECT key_id, lease FROM keypool_select(%s, %s)", (self.provider, self.tokens))
@@ -58,16 +59,17 @@ class Recorder:
                     return
 
     def run(self, answers):
-        while time.time() < self.until:
+        while not self.stopped.is_set():
             self.serve(self.connect())
         answers.put((self.acknowledged, self.unknown, dict(self.failures)))
 
 
 def main():
-    provider, tokens, clients, seconds, *expected = sys.argv[1:]
+    provider, tokens, clients, *expected = sys.argv[1:]
     answers = multiprocessing.Queue()
-    until = time.time() + float(seconds)
-    workers = [multiprocessing.Process(target=Recorder(provider, int(tokens), until, expected).run, args=(answers,))
+    stopped = multiprocessing.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    workers = [multiprocessing.Process(target=Recorder(provider, int(tokens), stopped, expected).run, args=(answers,))
                for _ in range(int(clients))]
     for worker in workers:
         worker.start()

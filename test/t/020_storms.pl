@@ -36,15 +36,17 @@ sub add_keys {
     return;
 }
 
-# Clients under a storm: `disturb` is called again and again. Returns how often, and what the clients counted.
+# Clients under a storm: `disturb` is called again and again, for some seconds, and until it has struck so many times, however busy
+# the machine is. Returns how often it has, and what the clients counted.
 sub weather {
-    my ($provider, $seconds, $expected, $disturb) = @_;
+    my ($provider, $seconds, $least, $expected, $disturb) = @_;
     my ($said, $errors) = ('', '');
-    my $clients = IPC::Run::start([ '/usr/bin/python3', 'test/load/recorder.py', $provider, $tokens, 8, $seconds, @$expected ],
+    my $clients = IPC::Run::start([ '/usr/bin/python3', 'test/load/recorder.py', $provider, $tokens, 8, @$expected ],
         '>', \$said, '2>', \$errors);
-    my $end = time + $seconds - 0.5;
+    my $end = time + $seconds;
     my $times = 0;
-    while (time < $end) { $times += $disturb->(); }
+    while (time < $end || ($times < $least && time < $end + 1800)) { $times += $disturb->(); }
+    $clients->signal('TERM');
     ok($clients->finish, "$provider: no call fails in a way that was not to be expected") or diag($errors);
     return ($times, decode_json($said));
 }
@@ -75,11 +77,11 @@ for my $kind (sort keys %storm) {
     add_keys($kind, 3);
     local $ENV{PGOPTIONS} = $kind eq 'timed out' ? '-c statement_timeout=1' : '';
     my $seconds = rounds(4, 60);
-    my ($times, $counted) = weather($kind, $seconds, $expected, $disturb);
+    my ($times, $counted) = weather($kind, $seconds, $kind eq 'timed out' ? 0 : 4, $expected, $disturb);
     $times = $counted->{failures}{57014} // 0 if $kind eq 'timed out';
     cmp_ok($counted->{acknowledged}, '>', 100, "$kind: there was a load");
     # A call is done within a millisecond on a machine with nothing else to do.
-    cmp_ok($times, '>', $kind eq 'timed out' ? -1 : 3, "$kind: and a storm");
+    cmp_ok($times, '>=', $kind eq 'timed out' ? 0 : 4, "$kind: and a storm");
     $ENV{PGOPTIONS} = '';
     my $lost = check_count($kind, $counted);
     experiment("backends $kind under load", "$times times, $counted->{acknowledged} records", "$lost records, 0 locks");
@@ -91,7 +93,7 @@ unlike(slurp_file($node->logfile), qr/WARNING|PANIC|TRAP|leak/, 'no warning of a
     add_keys('killed', 3);
     my $kills = rounds(4, 200);
     my $done = 0;
-    my ($times, $counted) = weather('killed', rounds(12, 200), ['57014'], sub {
+    my ($times, $counted) = weather('killed', rounds(2, 100), $kills, ['57014'], sub {
         return 0 if $done >= $kills;
         my @backends = split /\n/, value("SELECT pid $workers AND state = 'active'");
         return 0 unless @backends;
@@ -101,7 +103,7 @@ unlike(slurp_file($node->logfile), qr/WARNING|PANIC|TRAP|leak/, 'no warning of a
         return 1;
     });
     cmp_ok($counted->{acknowledged}, '>', 100, 'killed: there was a load');
-    cmp_ok($times, '>=', $kills * 0.9, 'killed: and backends were killed');
+    is($times, $kills, 'killed: and backends were killed');
     my $lost = check_count('killed', $counted);
     experiment('single backends killed with signal 9', "$times times, $counted->{acknowledged} records", "$lost records");
 }
@@ -137,7 +139,7 @@ unlike(slurp_file($node->logfile), qr/WARNING|PANIC|TRAP|leak/, 'no warning of a
 
 # The relation goes away under load, and comes back.
 {
-    my ($times, $counted) = weather('vanishing', rounds(4, 30), [qw(KP404 42883 42P01 3F000 XX000 42704)], sub {
+    my ($times, $counted) = weather('vanishing', rounds(4, 30), 1, [qw(KP404 42883 42P01 3F000 XX000 42704)], sub {
         add_keys('vanishing', 2);
         sleep(0.2);
         value('TRUNCATE keypool.provider_keys');
