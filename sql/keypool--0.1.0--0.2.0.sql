@@ -346,7 +346,7 @@ REVOKE ALL ON FUNCTION keypool.after_provider_change() FROM PUBLIC;
 
 CREATE FUNCTION keypool.before_meter_change() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_before_meter_change';
-COMMENT ON FUNCTION keypool.before_meter_change() IS 'locks the keys or quotas before any meter, lets a restored meter replace the fresh one, and refuses UPDATE';
+COMMENT ON FUNCTION keypool.before_meter_change() IS 'locks the keys or quotas before any meter, tells every session that a change begins, lets a restored meter replace the fresh one, and refuses UPDATE';
 REVOKE ALL ON FUNCTION keypool.before_meter_change() FROM PUBLIC;
 
 CREATE FUNCTION keypool.insert_key_state() RETURNS trigger
@@ -452,11 +452,11 @@ COMMENT ON TRIGGER before_provider_change ON keypool.providers IS 'checks what i
 COMMENT ON TRIGGER after_provider_change ON keypool.providers IS 'tells every session of the change';
 COMMENT ON TRIGGER after_provider_truncate ON keypool.providers IS 'tells every session of the change';
 COMMENT ON TRIGGER before_meter_insert ON keypool.key_meters IS 'lets a restored meter replace the fresh one';
-COMMENT ON TRIGGER before_meter_statement ON keypool.key_meters IS 'locks the keys before any meter';
+COMMENT ON TRIGGER before_meter_statement ON keypool.key_meters IS 'locks the keys before any meter, and tells every session that a change begins';
 COMMENT ON TRIGGER before_meter_update ON keypool.key_meters IS 'refuses UPDATE: meters are changed in place';
 COMMENT ON TRIGGER after_meter_statement ON keypool.key_meters IS 'tells every session of the change';
 COMMENT ON TRIGGER before_meter_insert ON keypool.quota_meters IS 'lets a restored meter replace the fresh one';
-COMMENT ON TRIGGER before_meter_statement ON keypool.quota_meters IS 'locks the quotas before any meter';
+COMMENT ON TRIGGER before_meter_statement ON keypool.quota_meters IS 'locks the quotas before any meter, and tells every session that a change begins';
 COMMENT ON TRIGGER before_meter_update ON keypool.quota_meters IS 'refuses UPDATE: meters are changed in place';
 COMMENT ON TRIGGER after_meter_statement ON keypool.quota_meters IS 'tells every session of the change';
 COMMENT ON TRIGGER insert_key_state ON keypool.key_state IS 'takes in a row of a dump of 0.1.0';

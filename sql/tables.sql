@@ -155,6 +155,12 @@ END $$;
 INSERT INTO keypool.provider_keys (provider_id, key_value) VALUES ('meddled', 'sk-a'), ('meddled', 'sk-b');
 UPDATE keypool.provider_keys SET priority = pg_temp.meddle(id) WHERE provider_id = 'meddled';
 SELECT priority FROM keypool_peek('meddled');
+INSERT INTO keypool.quotas (provider_id, name, max_tpm) VALUES ('meddled', 'a', 10), ('meddled', 'b', 20);
+DELETE FROM keypool.quota_meters WHERE pg_temp.meddle(quota_id) > 0;
+SELECT status FROM keypool_peek('meddled', 15);
+DELETE FROM keypool.quotas;
+DELETE FROM keypool.key_meters WHERE CASE WHEN key_id <> :'key' THEN pg_temp.meddle(key_id) > 0 END;
+SELECT count(*) FROM keypool_explain_select('meddled');
 CREATE FUNCTION pg_temp.meddle_with_rules(round integer) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
   IF round = 2 THEN

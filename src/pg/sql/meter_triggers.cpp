@@ -20,7 +20,8 @@ static void lock_owners(MeterKind kind) {
 
 extern "C" {
 
-// BEFORE INSERT OR DELETE ON keypool.key_meters or keypool.quota_meters FOR EACH STATEMENT: takes that lock.
+// BEFORE INSERT OR DELETE ON keypool.key_meters or keypool.quota_meters FOR EACH STATEMENT: takes that lock. Announced
+// as changes of keys are.
 //
 // BEFORE INSERT OR UPDATE FOR EACH ROW: a meter that is restored replaces the fresh one that came with its key or
 // quota.
@@ -34,11 +35,11 @@ Datum keypool_before_meter_change(PG_FUNCTION_ARGS) {
             errmsg("keypool.%s cannot be updated: it is changed in place by keypool's functions",
                    RelationGetRelationName(meters)));
   lock_owners(kind_of(meters));
+  tell_meters_change(meters);
   if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event)) return PointerGetDatum(nullptr);
   bool is_null;
   Datum id = heap_getattr(trigger->tg_trigtuple, kMetersId, RelationGetDescr(meters), &is_null);
   if (!is_null) meter_store_remove(kind_of(meters), key_id_from_datum(id));
-  tell_meters_change(meters);
   return PointerGetDatum(trigger->tg_trigtuple);
 }
 
