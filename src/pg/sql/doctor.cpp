@@ -297,9 +297,9 @@ static bool is_closed(Oid table) {
   bool is_null;
   Datum acl = SysCacheGetAttr(RELOID, row, Anum_pg_class_relacl, &is_null);
   bool closed = is_owners_alone(acl, is_null, relation->relowner);
-  for (int16 i = 1; closed && i <= relation->relnatts; ++i) {
+  for (int16 i = FirstLowInvalidHeapAttributeNumber + 1; closed && i <= relation->relnatts; ++i) {
     HeapTuple column = SearchSysCache2(ATTNUM, ObjectIdGetDatum(table), Int16GetDatum(i));
-    if (!HeapTupleIsValid(column)) elog(ERROR, "cache lookup failed for column %d of relation %u", i, table);
+    if (!HeapTupleIsValid(column)) continue;  // nothing is column 0, and a view has no system columns
     acl = SysCacheGetAttr(ATTNUM, column, Anum_pg_attribute_attacl, &is_null);
     closed = is_owners_alone(acl, is_null, relation->relowner);
     ReleaseSysCache(column);
