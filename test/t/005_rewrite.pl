@@ -71,22 +71,25 @@ append_to_file($node->basedir . '/load.sql', qq{
     SELECT key_id, lease FROM keypool_select('pool', 10) \\gset
     SELECT keypool_record(':key_id', 3, ':lease');
 });
-my $load = IPC::Run::start([ load_command($node, '-c', 4, '-T', rounds(2, 60), '-f', $node->basedir . '/load.sql') ],
-    '>', \my $output, '2>', \my $errors);
-my $rewrites = 0;
-while ($load->pumpable) {
-    value($_) for 'VACUUM FULL keypool.key_meters', 'CLUSTER keypool.provider_keys USING provider_keys_order',
-      'REINDEX TABLE keypool.key_meters', 'VACUUM FULL keypool.provider_keys',
-      q{BEGIN; SELECT keypool_add_key('pool', 'busy', 'sk-busy', priority => -1); TRUNCATE keypool.provider_keys; ROLLBACK},
-      'REINDEX TABLE CONCURRENTLY keypool.provider_keys';
-    ++$rewrites;
-    $load->pump_nb;
+my ($rewrites, $failed) = (0, 0);
+for (1 .. 30) {
+    last if $rewrites >= 3;
+    my $load = IPC::Run::start([ load_command($node, '-c', 4, '-T', rounds(2, 60), '-f', $node->basedir . '/load.sql') ],
+        '>', \my $output, '2>', \my $errors);
+    while ($load->pumpable) {
+        value($_) for 'VACUUM FULL keypool.key_meters', 'CLUSTER keypool.provider_keys USING provider_keys_order',
+          'REINDEX TABLE keypool.key_meters', 'VACUUM FULL keypool.provider_keys',
+          q{BEGIN; SELECT keypool_add_key('pool', 'busy', 'sk-busy', priority => -1); TRUNCATE keypool.provider_keys; ROLLBACK},
+          'REINDEX TABLE CONCURRENTLY keypool.provider_keys';
+        ++$rewrites;
+        $load->pump_nb;
+    }
+    $load->finish or ++$failed && diag($errors);
+    $requests += $1 if $output =~ /actually processed: (\d+)/;
 }
-ok($load->finish, 'no call fails while tables are rewritten') or diag($errors);
+is($failed, 0, 'no call fails while tables are rewritten');
+cmp_ok($rewrites, '>=', 3, 'tables are rewritten under load, however busy the machine is');
 experiment('VACUUM FULL, CLUSTER, REINDEX under load', 6 * $rewrites . ' times', '0 calls failed');
-cmp_ok($rewrites, '>', 2, 'tables are rewritten under load');
-my ($calls) = $output =~ /actually processed: (\d+)/;
-$requests += $calls;
 is($open->ask($look), join('|', $requests, 3 * $requests, 0, $requests, 3 * $requests), 'a load loses nothing while tables are rewritten');
 
 # TRUNCATE, undone and done.
