@@ -36,6 +36,7 @@ OBJS = \
 	src/core/quota/gauge.o \
 	src/core/quota/layout_1.o \
 	src/core/quota/lease.o \
+	src/core/quota/limit_use.o \
 	src/core/quota/limits.o \
 	src/core/quota/look.o \
 	src/core/quota/meter_edit.o \
@@ -43,6 +44,7 @@ OBJS = \
 	src/core/quota/meter_text_1.o \
 	src/core/quota/model_pattern.o \
 	src/core/quota/observed_use.o \
+	src/core/quota/open_calls.o \
 	src/core/quota/refusal.o \
 	src/core/quota/selection_groups.o \
 	src/core/quota/selection_layout.o \
@@ -79,6 +81,7 @@ OBJS = \
 	src/pg/pool/choose_key.o \
 	src/pg/pool/clear_blocks.o \
 	src/pg/pool/commit_breakers.o \
+	src/pg/pool/drop_calls.o \
 	src/pg/pool/key_access.o \
 	src/pg/pool/key_lookup.o \
 	src/pg/pool/key_secret.o \
@@ -123,16 +126,21 @@ OBJS = \
 	src/pg/sql/listing.o \
 	src/pg/sql/meter_triggers.o \
 	src/pg/sql/meter_type.o \
+	src/pg/sql/metrics.o \
+	src/pg/sql/open_calls.o \
+	src/pg/sql/provider_pools.o \
 	src/pg/sql/quota_admin.o \
 	src/pg/sql/quota_listing.o \
 	src/pg/sql/quota_overlap.o \
 	src/pg/sql/quota_triggers.o \
 	src/pg/sql/record_many.o \
+	src/pg/sql/rights_listing.o \
 	src/pg/sql/selection.o \
 	src/pg/sql/selection_request.o \
 	src/pg/sql/selection_row.o \
 	src/pg/sql/settings_json.o \
 	src/pg/sql/settlement.o \
+	src/pg/sql/status.o \
 	src/pg/sql/trigger_rows.o \
 	src/pg/state/meter_log.o \
 	src/pg/state/meter_store.o \

@@ -647,7 +647,7 @@ CREATE FUNCTION @extschema@.keypool_list_keys(provider text DEFAULT NULL)
 		weight integer, max_output_tpm bigint, max_rpd bigint, max_tpd bigint, max_requests_per_month bigint,
 		max_tokens_per_month bigint, max_cost_per_day bigint, max_cost_per_month bigint, max_in_flight bigint,
 		burst_seconds smallint, attributes jsonb, expires_at timestamptz, in_flight bigint, breaker text,
-		breaker_until timestamptz, breaker_reason text)
+		breaker_until timestamptz, breaker_reason text, state text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_list_keys';
 COMMENT ON FUNCTION @extschema@.keypool_list_keys(text) IS 'the keys of a provider, or all, with their counters now and without their secrets';
 REVOKE ALL ON FUNCTION @extschema@.keypool_list_keys(text) FROM PUBLIC;
@@ -668,6 +668,61 @@ REVOKE ALL ON FUNCTION @extschema@.keypool_list_quotas(text) FROM PUBLIC;
 CREATE VIEW keypool.keys AS SELECT * FROM @extschema@.keypool_list_keys();
 COMMENT ON VIEW keypool.keys IS 'every key with its counters now, without its secret';
 REVOKE ALL ON TABLE keypool.keys FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_status(provider text DEFAULT NULL)
+	RETURNS TABLE (
+		provider_id text, keys_free bigint, keys_full bigint, keys_busy bigint, keys_cooling bigint, keys_off bigint,
+		tightest_percent bigint, tightest_limit text, tightest_of text, retry_after_ms bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_status';
+COMMENT ON FUNCTION @extschema@.keypool_status(text) IS 'how a provider, or each of them, stands now';
+REVOKE ALL ON FUNCTION @extschema@.keypool_status(text) FROM PUBLIC;
+
+CREATE VIEW keypool.status AS
+	SELECT
+		CASE WHEN pg_catalog.length(provider_id) OPERATOR(pg_catalog.<=) 12 THEN provider_id
+			ELSE pg_catalog.format('%s~', pg_catalog.left(provider_id, 11)) END AS provider,
+		keys_free AS free, keys_full AS full, keys_busy AS busy, keys_cooling AS cool, keys_off AS off,
+		pg_catalog.left(CASE WHEN tightest_limit IS NOT NULL THEN
+			pg_catalog.format('%s%% %s %s', tightest_percent, pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
+				pg_catalog.substr(tightest_limit, 5), 'requests_per_', 'r/'), 'tokens_per_', 't/'), 'cost_per_', 'cost/'),
+				tightest_of) END, 16) AS tightest,
+		(retry_after_ms OPERATOR(pg_catalog.+) 999) OPERATOR(pg_catalog./) 1000 AS next
+	FROM @extschema@.keypool_status();
+COMMENT ON VIEW keypool.status IS 'every provider at a look: its keys by what they would say now, what is used most, seconds until one is free';
+REVOKE ALL ON TABLE keypool.status FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_metrics(provider text DEFAULT NULL, by_key boolean DEFAULT false)
+	RETURNS TABLE (name text, labels jsonb, value double precision)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_metrics';
+COMMENT ON FUNCTION @extschema@.keypool_metrics(text, boolean) IS 'counters and gauges of a provider, or of all, and of their quotas; of each key, too, if asked';
+REVOKE ALL ON FUNCTION @extschema@.keypool_metrics(text, boolean) FROM PUBLIC;
+
+CREATE VIEW keypool.metrics AS SELECT * FROM @extschema@.keypool_metrics();
+COMMENT ON VIEW keypool.metrics IS 'counters and gauges of every provider and quota, for a collector';
+REVOKE ALL ON TABLE keypool.metrics FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_open_calls(provider text DEFAULT NULL)
+	RETURNS TABLE (
+		provider_id text, key_id uuid, key_label text, selected_from timestamptz, selected_until timestamptz,
+		age_seconds bigint, calls bigint, tokens bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_open_calls';
+COMMENT ON FUNCTION @extschema@.keypool_open_calls(text) IS 'calls that were selected and are not settled yet, by key and second';
+REVOKE ALL ON FUNCTION @extschema@.keypool_open_calls(text) FROM PUBLIC;
+
+CREATE VIEW keypool.open_calls AS SELECT * FROM @extschema@.keypool_open_calls();
+COMMENT ON VIEW keypool.open_calls IS 'calls that were selected and are not settled yet, by key and second';
+REVOKE ALL ON TABLE keypool.open_calls FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_drop_open_calls(provider text, key uuid DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_drop_open_calls';
+COMMENT ON FUNCTION @extschema@.keypool_drop_open_calls(text, uuid) IS 'gives back the places of calls whose callers died: of a provider, or of one of its keys';
+REVOKE ALL ON FUNCTION @extschema@.keypool_drop_open_calls(text, uuid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_list_rights()
+	RETURNS TABLE (role regrole, rights text, provider_id text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_list_rights';
+COMMENT ON FUNCTION @extschema@.keypool_list_rights() IS 'which role was granted what, on which provider or on all';
+REVOKE ALL ON FUNCTION @extschema@.keypool_list_rights() FROM PUBLIC;
 
 CREATE VIEW keypool.key_usage_window AS
 	SELECT u.key_id, u.window_minute, u.request_count, u.token_count

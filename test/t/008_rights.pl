@@ -15,7 +15,7 @@ $node->safe_psql('postgres', q{
     CREATE ROLE plain;
     GRANT app_one TO member; GRANT app_one TO member_noinherit;
     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO plain;
-    GRANT USAGE ON SCHEMA keypool TO plain; GRANT SELECT ON keypool.keys, keypool.key_usage_window, keypool.keyring TO plain;
+    GRANT USAGE ON SCHEMA keypool TO plain; GRANT SELECT ON keypool.status, keypool.keys, keypool.metrics, keypool.open_calls, keypool.key_usage_window, keypool.keyring TO plain;
     SELECT keypool_grant('app', 'app'), keypool_grant('app_one', 'app', 'one'),
       keypool_grant('monitor', 'monitor'), keypool_grant('monitor_one', 'monitor', 'one'),
       keypool_grant('operator', 'operator'), keypool_grant('operator_one', 'operator', 'one');
@@ -50,9 +50,14 @@ my @calls = (
     [ q{SELECT 1 FROM keypool_usage(%K)}, $look_one, $look_two ],
     [ q{SELECT 1 FROM keypool_list_keys('%P')}, $look_one, $look_two ],
     [ q{SELECT 1 FROM keypool_list_quotas('%P')}, $look_one, $look_two ],
+    [ q{SELECT 1 FROM keypool_status('%P')}, $look_one, $look_two ],
+    [ q{SELECT 1 FROM keypool_metrics('%P', true)}, $look_one, $look_two ],
+    [ q{SELECT 1 FROM keypool_open_calls('%P')}, $look_one, $look_two ],
     [ q{SELECT keypool_key('%P', 'label')}, $look_one, $look_two ],
     [ q{SELECT keypool_clear_cooldown(%K)}, $operate_one, $operate_two ],
     [ q{SELECT keypool_clear_cooldown('%P', 'quota')}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_drop_open_calls('%P')}, $operate_one, $operate_two ],
+    [ q{SELECT keypool_drop_open_calls('%P', %K)}, $operate_one, $operate_two ],
     [ q{SELECT keypool_add_key('%P', 'new', 'sk-new')}, $operate_one, $operate_two ],
     [ q{SELECT keypool_update_key(%K, '{"max_rpm": 5}')}, $operate_one, $operate_two ],
     [ q{SELECT keypool_set_secret(%K, 'sk-new')}, $operate_one, $operate_two ],
@@ -68,6 +73,7 @@ my @others = (
     [ 'SELECT keypool_heal()',                        'operator postgres' ],
     [ 'SELECT keypool_keyring()',                     'monitor operator postgres' ],
     [ 'SELECT keypool_doctor()',                      'monitor operator postgres' ],
+    [ 'SELECT keypool_list_rights()',                 'operator operator_one plain postgres' ],
     [ q{SELECT keypool_grant('nobody', 'app')},       'postgres' ],
     [ q{SELECT keypool_revoke('nobody', 'app')},      'postgres' ],
     [ q{SELECT keypool_set_error_rule('*', 418, NULL, 'client')}, 'operator postgres' ],
@@ -136,6 +142,9 @@ is(listed('monitor_one'), 'one', 'a monitor of one provider sees that one');
 sub listed_quotas { my ($role) = @_; return $node->safe_psql('postgres', "SET ROLE $role; SELECT string_agg(provider_id, ' ' ORDER BY 1) FROM keypool_list_quotas()"); }
 is(listed_quotas('monitor'), 'one two', 'and the quotas of all');
 is(listed_quotas('monitor_one'), 'one', 'or of that one');
+sub listed_rights { my ($role) = @_; return $node->safe_psql('postgres', "SET ROLE $role; SELECT string_agg(DISTINCT coalesce(provider_id, 'all'), ' ' ORDER BY coalesce(provider_id, 'all')) FROM keypool_list_rights()"); }
+is(listed_rights('operator_one'), 'all one', 'an operator of one provider sees who has rights on it');
+is(listed_rights('plain'), '', 'and nobody else does');
 is(listed('plain'), '', 'a role with EXECUTE but without a grant of keypool sees nothing');
 
 # Rights end, and change, at once, also in a session that has the answer cached.

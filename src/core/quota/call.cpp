@@ -22,6 +22,17 @@ class WatchedMeters {
 
   bool Eased(int i, const Meter &meter, Rules rules) const { return HasEased(changes_[i], meter, rules[i]->rule); }
 
+  // A mask of those that have; nobody awaits them any more.
+  uint8_t TakeEased(Edits edits, Rules rules, int count) const {
+    uint8_t eased = 0;
+    for (int i = 0; i < count; ++i) {
+      if (!Eased(i, edits[i].meter(), rules)) continue;
+      edits[i].SetHint(edits[i].meter().reserved.awaited, 0);
+      eased |= static_cast<uint8_t>(1 << i);
+    }
+    return eased;
+  }
+
  private:
   WatchedChange changes_[kMaxMeters];
 };
@@ -192,11 +203,7 @@ CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, c
     NoteObserved(edits, count, end, common);
   }
   if (end.without_model) NoteWithoutModel(&edits[0], common);
-  for (int i = 0; i < count; ++i) {
-    if (!watch.Eased(i, *meters[i], rules)) continue;
-    edits[i].SetHint(meters[i]->reserved.awaited, 0);
-    ended.eased |= static_cast<uint8_t>(1 << i);
-  }
+  ended.eased |= watch.TakeEased(edits, rules, count);
   return ended;
 }
 
@@ -211,6 +218,32 @@ bool EndBlocks(MeterEdit *edit, Clears what, const MeterRules &rules, TimeUs max
   if (!HasEased(change, edit->meter(), rules.rule)) return eased;
   edit->SetHint(edit->meter().reserved.awaited, 0);
   return true;
+}
+
+bool DropCalls(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
+  bool eased = Upkeep(edit, rules, max_block, now);
+  WatchedChange change = BeginChange(edit->meter(), rules.rule);
+  DropOpenCalls(edit);
+  if (!HasEased(change, edit->meter(), rules.rule)) return eased;
+  edit->SetHint(edit->meter().reserved.awaited, 0);
+  return true;
+}
+
+uint8_t DropCallsOfKey(MeterEdit *edits, const MeterRules *const *rules, int count, TimeUs max_block,
+                       TimeUs now) noexcept {
+  uint8_t eased = 0;
+  const Meter *meters[kMaxMeters];
+  for (int i = 0; i < count; ++i) {
+    meters[i] = &edits[i].meter();
+    eased |= static_cast<uint8_t>(Upkeep(&edits[i], *rules[i], max_block, now) << i);
+  }
+  WatchedMeters watch;
+  watch.Begin(meters, rules, count);
+  TimeUs common = CommonNow(meters, count, now);
+  Reservation reservation;
+  while (CloseOldest(edits, count, &reservation, common)) continue;
+  DropOpenCalls(&edits[0]);  // what a crash has left that is of no call
+  return eased | watch.TakeEased(edits, rules, count);
 }
 
 }  // namespace keypool

@@ -115,4 +115,13 @@ CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, c
 enum class Clears : uint8_t { kAllBlocks, kBreaker };
 bool EndBlocks(MeterEdit *edit, Clears what, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
 
+// For callers that died: gives back what all open calls of one meter hold; upkeep comes first. Calls that are settled
+// later count all the same. Returns whether the meter has eased.
+bool DropCalls(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
+
+// The same of a key alone: gives back what its calls hold in its meter, and equal shares of it in those of its quotas.
+// Returns a mask of the meters that have eased.
+uint8_t DropCallsOfKey(MeterEdit *edits, const MeterRules *const *rules, int count, TimeUs max_block,
+                       TimeUs now) noexcept;
+
 }  // namespace keypool

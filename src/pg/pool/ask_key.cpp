@@ -39,27 +39,16 @@ static KeyAnswer answer_of_look(const CallMeters &call, const Look &look) {
   return answer;
 }
 
-static KeyAnswer ask_meters(const MeterTables &tables, const CallMeters &asked, const keypool::LookAsk &ask) {
-  CallMeters call = asked;
-  Meters meters = {};
+static KeyAnswer ask_meters(const MeterTables &tables, CallMeters *call, const keypool::LookAsk &ask) {
   KeyAnswer answer = {};
   answer.kind = KeyAnswer::kMoved;
-  if (!call_meters_pin(tables, call, &meters) || !meters_lock(&meters, BUFFER_LOCK_SHARE)) return answer;
   Meter copies[kMaxMeters];
+  if (!call_meters_copy(tables, call, ask.ask.now, copies)) return answer;
   const Meter *pointers[kMaxMeters];
-  for (int i = 0; i < call.count; ++i) {
-    copies[i] = *meters.meter[i];
-    pointers[i] = &copies[i];
-  }
-  meters_unlock(&meters, false);
-  call_meters_at(&call, ask.ask.now);
-  for (int i = 0; i < call.count; ++i) {
-    keypool::MeterEdit edit(&copies[i]);
-    keypool::Upkeep(&edit, *call.rules[i], longest_block(*call.provider), ask.ask.now);
-  }
+  for (int i = 0; i < call->count; ++i) pointers[i] = &copies[i];
   Look look;
-  keypool::LookAt(pointers, call.limits, call.count, ask, &look);
-  return answer_of_look(call, look);
+  keypool::LookAt(pointers, call->limits, call->count, ask, &look);
+  return answer_of_look(*call, look);
 }
 
 static KeyAnswer answer_kind(KeyAnswer::Kind kind, const PoolQuota *quota = nullptr) {
@@ -69,12 +58,11 @@ static KeyAnswer answer_kind(KeyAnswer::Kind kind, const PoolQuota *quota = null
   return answer;
 }
 
-// The quotas of a key for a request. Raises as a selection would if they are too many.
+// The meters of a key for a request. Of quotas that are too many, as a restore may bring them, the first.
 static CallMeters meters_of_key(Pool *pool, PoolKey *key, const Request &request) {
   CallMeters call = call_meters_of_key(&key->place, key->limits, pool->rules);
   uint32 quotas[keypool::kQuotasOfKey + 1];
   int count = quotas_for(*pool->rules, key->account, request.model, quotas, lengthof(quotas));
-  if (count > keypool::kQuotasOfKey) model_order_open(pool, request.model, clock_now());
   for (int i = 0; i < Min(count, keypool::kQuotasOfKey); ++i) call_meters_add(&call, &pool->rules->quotas[quotas[i]]);
   return call;
 }
@@ -95,18 +83,52 @@ static KeyAnswer ask_key_that_serves(const MeterTables &tables, Pool *pool, uint
     return answer;
   }
   uint32 model_hash = request.model.empty() ? 0 : keypool::ModelHash(request.model);
-  return ask_meters(tables, call, {{amounts, model_hash, now}, key->place.id, key->weight, true, 0});
+  return ask_meters(tables, &call, {{amounts, model_hash, now}, key->place.id, key->weight, true, 0});
 }
 
-KeyAnswer ask_key(const MeterTables &tables, Pool *pool, uint32 index, const Request &request) {
+static KeyAnswer ask_if_on(const MeterTables &tables, Pool *pool, uint32 index, const Request &request) {
   match_keyring(pool);
   const PoolKey &key = pool->keys[index];
   TimeUs now = clock_now();
-  if (!model_rule_serves(key.models, request.model)) return answer_kind(KeyAnswer::kOtherModels);
-  if (request_excludes(request, key.place.id)) return answer_kind(KeyAnswer::kExcluded);
   if (key.expires_at != 0 && key.expires_at <= now) return answer_kind(KeyAnswer::kExpired);
   if (!key_is_on(key, now)) return answer_kind(KeyAnswer::kOff);
   return ask_key_that_serves(tables, pool, index, request, now);
+}
+
+KeyAnswer ask_key(const MeterTables &tables, Pool *pool, uint32 index, const Request &request) {
+  const PoolKey &key = pool->keys[index];
+  if (!model_rule_serves(key.models, request.model)) return answer_kind(KeyAnswer::kOtherModels);
+  if (request_excludes(request, key.place.id)) return answer_kind(KeyAnswer::kExcluded);
+  bool too_many = quotas_for(*pool->rules, key.account, request.model, nullptr, 0) > keypool::kQuotasOfKey;
+  if (too_many) model_order_open(pool, request.model, clock_now());  // raises
+  return ask_if_on(tables, pool, index, request);
+}
+
+KeyAnswer ask_key_of_any_model(const MeterTables &tables, Pool *pool, uint32 index) {
+  Request request = {};
+  request.effect = Effect::kPeek;
+  return ask_if_on(tables, pool, index, request);
+}
+
+KeyState key_state(const KeyAnswer &said) {
+  switch (said.kind) {
+    case KeyAnswer::kServes:
+      return KeyState::kFree;
+    case KeyAnswer::kWaits:
+      if (said.obstacle == keypool::Obstacle::kCooldown || said.obstacle == keypool::Obstacle::kBreaker)
+        return KeyState::kCooling;
+      return said.obstacle == keypool::Obstacle::kLimit && said.limit == keypool::Limit::kInFlight ? KeyState::kBusy
+                                                                                                   : KeyState::kFull;
+    case KeyAnswer::kTooLarge:
+      return KeyState::kFull;
+    default:
+      return KeyState::kOff;
+  }
+}
+
+const char *key_state_name(KeyState state) {
+  static const char *const kNames[] = {"free", "full", "busy", "cooling", "off"};
+  return kNames[static_cast<int>(state)];
 }
 
 TimeUs first_return(const MeterTables &tables, Pool *pool, const Request &request) {

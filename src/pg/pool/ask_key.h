@@ -22,6 +22,14 @@ struct KeyAnswer {
 };
 KeyAnswer ask_key(const MeterTables &tables, Pool *pool, uint32 index, const Request &request);
 
+// What it says of a request of the provider's default size that names no model, if it served that whatever its models
+// are. Raises nothing for configuration that its triggers would refuse. And that in a word.
+KeyAnswer ask_key_of_any_model(const MeterTables &tables, Pool *pool, uint32 index);
+
+enum class KeyState : uint8 { kFree, kFull, kBusy, kCooling, kOff };
+KeyState key_state(const KeyAnswer &said);
+const char *key_state_name(KeyState state);
+
 // When the first of the keys that are off for a time serves a request, if nothing else happens: it is back by then, and
 // its meters admit the request. 0 if none will.
 keypool::TimeUs first_return(const MeterTables &tables, Pool *pool, const Request &request);

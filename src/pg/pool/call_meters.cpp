@@ -3,10 +3,8 @@
 
 #include <algorithm>
 
-#include "pg/server/clock.h"
+#include "pg/pool/change_meters.h"
 #include "pg/server/settings.h"
-#include "pg/state/meter_log.h"
-#include "pg/state/wakeups.h"
 
 using keypool::TimeUs;
 
@@ -47,6 +45,19 @@ bool call_meters_pin(const MeterTables &tables, const CallMeters &call, Meters *
   return meters_pin_quotas(tables, call.place + keys, call.count - keys, meters);
 }
 
+bool call_meters_copy(const MeterTables &tables, CallMeters *call, TimeUs now, keypool::Meter *copies) {
+  Meters meters = {};
+  if (!call_meters_pin(tables, *call, &meters) || !meters_lock(&meters, BUFFER_LOCK_SHARE)) return false;
+  for (int i = 0; i < call->count; ++i) copies[i] = *meters.meter[i];
+  meters_unlock(&meters, false);
+  call_meters_at(call, now);
+  for (int i = 0; i < call->count; ++i) {
+    keypool::MeterEdit edit(&copies[i]);
+    keypool::Upkeep(&edit, *call->rules[i], longest_block(*call->provider), now);
+  }
+  return true;
+}
+
 bool needs_upkeep(const Meters &meters, const CallMeters &call, TimeUs now) {
   bool needs = false;
   for (int i = 0; i < call.count; ++i) needs = needs || keypool::NeedsUpkeep(*meters.meter[i], *call.rules[i], now);
@@ -67,27 +78,17 @@ static void log_wrong_clock(const keypool::KeyId &id) {
 }
 
 bool do_upkeep(const MeterTables &tables, uint32 hash, CallMeters *call) {
-  Wakeups ring = wakeups_open(hash, RowExclusiveLock);
-  MeterChange change;
-  Meters meters = {};
   bool was_wrong[keypool::kMaxMeters] = {};
-  meter_change_begin(&change, tables, false);
-  bool there = call_meters_pin(tables, *call, &meters) && meters_lock(&meters, BUFFER_LOCK_EXCLUSIVE);
-  if (there) {
-    TimeUs now = clock_now();
-    call_meters_at(call, now);
-    meter_change_start(&change, meters);
-    for (int i = 0; i < call->count; ++i) {
-      was_wrong[i] = keypool::ClockWasWrong(*meters.meter[i], now);
-      bool eased = keypool::Upkeep(&change.edits[i], *call->rules[i], longest_block(*call->provider), now);
-      if (eased) wakeups_post(&ring, call->place[i]->id);
-    }
-    meter_change_commit(&change, meters);
-    meters_unlock(&meters, false);
-  } else {
-    meter_change_abandon(&change);
-  }
-  wakeups_close(&ring);
+  bool there = change_meters(tables, hash, false, call,
+                             [&](keypool::MeterEdit *edits, const CallMeters &meters, TimeUs now) {
+                               uint8 eased = 0;
+                               for (int i = 0; i < meters.count; ++i) {
+                                 was_wrong[i] = keypool::ClockWasWrong(edits[i].meter(), now);
+                                 TimeUs max_block = longest_block(*meters.provider);
+                                 eased |= keypool::Upkeep(&edits[i], *meters.rules[i], max_block, now) << i;
+                               }
+                               return eased;
+                             });
   for (int i = 0; i < call->count; ++i)
     if (was_wrong[i]) log_wrong_clock(call->place[i]->id);
   return there;

@@ -29,6 +29,9 @@ void call_meters_at(CallMeters *call, keypool::TimeUs now);
 // Pins the pages of all of them. False, with nothing pinned, if a place no longer holds its meter.
 bool call_meters_pin(const MeterTables &tables, const CallMeters &call, Meters *meters);
 
+// Copies all of them as their next use will leave them. False if a place no longer holds its meter.
+bool call_meters_copy(const MeterTables &tables, CallMeters *call, keypool::TimeUs now, keypool::Meter *copies);
+
 // Whether one of the meters needs upkeep; they are locked.
 bool needs_upkeep(const Meters &meters, const CallMeters &call, keypool::TimeUs now);
 

@@ -1,12 +1,9 @@
 // clear_blocks.cpp - ending the cooldowns of keys and quotas, and closing their breakers.
 #include "pg/pool/clear_blocks.h"
 
-#include "pg/pool/call_meters.h"
+#include "pg/pool/change_meters.h"
 #include "pg/pool/key_access.h"
-#include "pg/server/clock.h"
 #include "pg/server/report.h"
-#include "pg/state/meter_log.h"
-#include "pg/state/wakeups.h"
 
 using keypool::Clears;
 using keypool::KeyId;
@@ -14,24 +11,10 @@ using keypool::TimeUs;
 
 // Clears one meter. False if the place no longer holds it.
 static bool clear_meter(const MeterTables &tables, uint32 hash, Clears what, CallMeters *meter) {
-  Wakeups ring = wakeups_open(hash, RowExclusiveLock);
-  MeterChange change;
-  Meters meters = {};
-  meter_change_begin(&change, tables, true);
-  bool there = call_meters_pin(tables, *meter, &meters) && meters_lock(&meters, BUFFER_LOCK_EXCLUSIVE);
-  if (there) {
-    TimeUs now = clock_now();
-    call_meters_at(meter, now);
-    meter_change_start(&change, meters);
-    bool eased = keypool::EndBlocks(&change.edits[0], what, *meter->rules[0], longest_block(*meter->provider), now);
-    if (eased) wakeups_post(&ring, meter->place[0]->id);
-    meter_change_commit(&change, meters);
-    meters_unlock(&meters, false);
-  } else {
-    meter_change_abandon(&change);
-  }
-  wakeups_close(&ring);
-  return there;
+  return change_meters(tables, hash, true, meter, [=](keypool::MeterEdit *edits, const CallMeters &call, TimeUs now) {
+    return static_cast<uint8>(
+        keypool::EndBlocks(&edits[0], what, *call.rules[0], longest_block(*call.provider), now));
+  });
 }
 
 // Clears a key that was found; closes the tables. False if its place no longer holds its meter.

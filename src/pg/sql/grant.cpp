@@ -44,10 +44,15 @@ static const struct {
     {"keypool_key", kMonitor | kOperator},
     {"keypool_list_keys", kMonitor | kOperator},
     {"keypool_list_quotas", kMonitor | kOperator},
+    {"keypool_status", kMonitor | kOperator},
+    {"keypool_metrics", kMonitor | kOperator},
+    {"keypool_open_calls", kMonitor | kOperator},
     {"keypool_usage", kMonitor | kOperator},
     {"keypool_keyring", kMonitor | kOperator},
     {"keypool_doctor", kMonitor | kOperator},
     {"keypool_clear_cooldown", kOperator},
+    {"keypool_drop_open_calls", kOperator},
+    {"keypool_list_rights", kOperator},
     {"keypool_add_key", kOperator},
     {"keypool_update_key", kOperator},
     {"keypool_set_secret", kOperator},
@@ -63,7 +68,8 @@ static const struct {
 };
 
 // And what they let it read.
-static const char *const kViews = "keypool.keys, keypool.key_usage_window, keypool.keyring";
+static const char *const kViews =
+    "keypool.status, keypool.keys, keypool.metrics, keypool.open_calls, keypool.key_usage_window, keypool.keyring";
 static constexpr int kViewSets = kMonitor | kOperator;
 
 struct GrantRequest {

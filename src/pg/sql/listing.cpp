@@ -6,8 +6,9 @@
 #include "core/quota/settling.h"
 #include "pg/catalog/privileges.h"
 #include "pg/catalog/relations.h"
+#include "pg/pool/ask_key.h"
 #include "pg/pool/call_meters.h"
-#include "pg/pool/pool_cache.h"
+#include "pg/secrets/master_keys.h"
 #include "pg/server/arguments.h"
 #include "pg/server/clock.h"
 #include "pg/server/key_ids.h"
@@ -44,6 +45,7 @@ enum ListColumn {
   kBreaker,
   kBreakerUntil,
   kBreakerReason,
+  kState,
   kListColumns
 };
 
@@ -57,6 +59,39 @@ struct ResultRow {
   }
   void SetTime(int column, TimeUs time) { Set(column, TimestampTzGetDatum(clock_to_timestamptz(time)), time == 0); }
 };
+
+// The provider whose keys are being listed, as selections know it.
+struct ListedPool {
+  text *provider;  // null: none yet
+  Pool *pool;      // null: it has no keys any more
+  MeterTables tables;
+};
+
+static void leave_pool(ListedPool *listed) {
+  if (listed->provider == nullptr) return;
+  meter_tables_close(listed->tables);
+  pfree(listed->provider);
+  listed->provider = nullptr;
+}
+
+// Goes on to a provider, if it is another one.
+static void enter_pool(ListedPool *listed, std::string_view provider) {
+  if (listed->provider != nullptr && text_view(listed->provider) == provider) return;
+  leave_pool(listed);
+  master_keys_check();
+  listed->provider = cstring_to_text_with_len(provider.data(), static_cast<int>(provider.size()));
+  listed->pool = pool_cache_open_provider(provider, AccessShareLock, &listed->tables);
+}
+
+// NULL for a key that is gone since, or of another meter.
+static void set_state(ResultRow *result, ListedPool *listed, const KeyId &id) {
+  PoolMember member = listed->pool != nullptr ? pool_cache_find(*listed->pool, id) : PoolMember{};
+  KeyAnswer said = {};
+  said.kind = KeyAnswer::kMoved;
+  if (member.kind == PoolMember::kKey) said = ask_key_of_any_model(listed->tables, listed->pool, member.index);
+  bool is_null = said.kind == KeyAnswer::kMoved;
+  result->Set(kState, is_null ? Datum{0} : CStringGetTextDatum(key_state_name(key_state(said))), is_null);
+}
 
 // A key without a meter looks like a fresh one.
 static void copy_meter(const MeterFinder &finder, const KeyId &id, Meter *copy) {
@@ -129,14 +164,18 @@ static void set_breaker(ResultRow *result, const Meter &meter, TimeUs now) {
 }
 
 // Reads a row of keypool.provider_keys; false if the user may not see it.
-static bool list_key(HeapTuple row, TupleDesc columns, const MeterFinder &finder, TimeUs now, ResultRow *listed) {
+static bool list_key(HeapTuple row, TupleDesc columns, const MeterFinder &finder, ListedPool *pool, TimeUs now,
+                     ResultRow *listed) {
   TimeUs inactive_until;
   set_configuration(listed, row, columns, &inactive_until);
   std::string_view provider = text_view(DatumGetTextPP(listed->values[kProvider]));
   if (!privileges_allow(Right::kMonitor, provider)) return false;
   if (!privileges_allow(Right::kApp, provider)) listed->Set(kAttributes, Datum{0}, true);
+  KeyId id = key_id_from_datum(listed->values[kId]);
+  enter_pool(pool, provider);
+  set_state(listed, pool, id);
   Meter meter;
-  copy_meter(finder, key_id_from_datum(listed->values[kId]), &meter);
+  copy_meter(finder, id, &meter);
   move_wrong_clock(provider, now, &meter);
   set_use(listed, meter, inactive_until, now);
   set_breaker(listed, meter, keypool::MeterNow(meter, now));
@@ -156,12 +195,14 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
   }
   SysScanDesc scan = systable_beginscan_ordered(keys, order, snapshot, conditions, &condition);
   MeterFinder finder = meter_finder_begin(MeterKind::kKey, meters, snapshot);
+  ListedPool pool = {};
   while (HeapTuple row = systable_getnext_ordered(scan, ForwardScanDirection)) {
     CHECK_FOR_INTERRUPTS();
     ResultRow listed;
-    if (list_key(row, RelationGetDescr(keys), finder, now, &listed))
+    if (list_key(row, RelationGetDescr(keys), finder, &pool, now, &listed))
       tuplestore_putvalues(result->setResult, result->setDesc, listed.values, listed.nulls);
   }
+  leave_pool(&pool);
   meter_finder_end(&finder);
   systable_endscan_ordered(scan);
   table_close(meters, AccessShareLock);

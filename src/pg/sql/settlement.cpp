@@ -1,8 +1,10 @@
-// settlement.cpp - keypool_record, keypool_release, keypool_mark_429 and keypool_clear_cooldown: what became of a call.
+// settlement.cpp - keypool_record, keypool_release and keypool_mark_429: what became of a call; keypool_clear_cooldown,
+// keypool_drop_open_calls: what is left of calls.
 #include "pg/server/postgres_api.h"
 
 #include "pg/catalog/relations.h"
 #include "pg/pool/clear_blocks.h"
+#include "pg/pool/drop_calls.h"
 #include "pg/pool/key_access.h"
 #include "pg/pool/settle_call.h"
 #include "pg/server/arguments.h"
@@ -99,6 +101,18 @@ Datum keypool_clear_cooldown_of_quotas(PG_FUNCTION_ARGS) {
   report_if_read_only("keypool_clear_cooldown");
   privileges_require(Right::kOperator, provider);
   clear_blocks_of_quotas(provider, argument_text(fcinfo, 1), !argument_given(fcinfo, 1));
+  PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(keypool_drop_open_calls);
+Datum keypool_drop_open_calls(PG_FUNCTION_ARGS) {
+  std::string_view provider = argument_provider(fcinfo, 0);
+  report_if_read_only("keypool_drop_open_calls");
+  privileges_require(Right::kOperator, provider);
+  if (argument_given(fcinfo, 1))
+    drop_calls_of_key(provider, argument_key(fcinfo, 1));
+  else
+    drop_calls_of_provider(provider);
   PG_RETURN_VOID();
 }
 

@@ -45,6 +45,13 @@ struct Under {
     for (size_t i = 0; i < meters.size(); ++i) edits[i].Begin(&meters[i], nullptr), by[i] = &rules[i];
     return EndCall(edits, by, count(), end, kMaxBlock, now);
   }
+
+  uint8_t DropOfKey(TimeUs now) {
+    MeterEdit edits[kMaxMeters];
+    const MeterRules *by[kMaxMeters];
+    for (size_t i = 0; i < meters.size(); ++i) edits[i].Begin(&meters[i], nullptr), by[i] = &rules[i];
+    return DropCallsOfKey(edits, by, count(), kMaxBlock, now);
+  }
 };
 
 CallEnd Recorded(const Reservation &reservation, const Amounts &used) {
@@ -387,6 +394,33 @@ TEST(Upkeep, ClearsTheHintInTheCopyAndInWhatWasCopied) {
   EXPECT_EQ(copy.reserved.awaited, 0u);
   before.reserved.awaited = 0;
   EXPECT_EQ(memcmp(&before, &page, sizeof(page)), 0) << "of what is not logged nothing else is changed";
+}
+
+TEST(DropCalls, OfAKeyGiveBackWhatTheyHoldInItsQuotas) {
+  Under call({RulesOf(), RulesOf(), RulesOf({}, kHourSlots)});
+  Reservation lease = call.Reserve(Tokens(10), At(0));
+  call.Reserve(Tokens(10), At(0));
+  call.Reserve(Tokens(10), At(200));
+  Select(&call.meters[1], Tokens(7), At(100), false);  // another key's
+  call.meters[1].reserved.awaited = 1;
+  EXPECT_EQ(call.DropOfKey(At(201)) & 2, 2);
+  EXPECT_EQ(call.meters[1].reserved.awaited, 0u);
+  EXPECT_EQ(CallsInFlight(call.meters[0], At(201)).calls, 0);
+  EXPECT_EQ(CallsInFlight(call.meters[1], At(201)).calls, 1);
+  EXPECT_NEAR(CallsInFlight(call.meters[1], At(201)).tokens, 7, 3) << "equal shares";
+  EXPECT_EQ(CallsInFlight(call.meters[2], At(201)).calls, 0);
+  EXPECT_TRUE(call.End(Recorded(lease, Tokens(9)), At(202)).counted) << "who was only slow";
+  EXPECT_EQ(call.meters[2].recorded.totals.tokens, 9);
+}
+
+TEST(DropCalls, OfOneMeterWakeWhoAwaitsIt) {
+  Meter meter = KeyMeter();
+  Select(&meter, Tokens(10), At(0));
+  meter.reserved.awaited = 1;
+  MeterEdit edit(&meter);
+  EXPECT_TRUE(DropCalls(&edit, RulesOf(), kMaxBlock, At(1)));
+  EXPECT_FALSE(DropCalls(&edit, RulesOf(), kMaxBlock, At(1)));
+  EXPECT_EQ(CallsInFlight(meter, At(1)).calls, 0);
 }
 
 }  // namespace

@@ -1,0 +1,196 @@
+// metrics.cpp - keypool_metrics: numbers for a collector, by the names and rules of Prometheus.
+#include "pg/server/postgres_api.h"
+
+extern "C" {
+#include "utils/jsonb.h"
+}
+
+#include <initializer_list>
+#include <utility>
+
+#include "core/quota/breaker.h"
+#include "core/quota/limit_use.h"
+#include "core/quota/window.h"
+#include "pg/pool/ask_key.h"
+#include "pg/pool/call_meters.h"
+#include "pg/server/arguments.h"
+#include "pg/server/clock.h"
+#include "pg/sql/provider_pools.h"
+
+using keypool::Meter;
+using keypool::TimeUs;
+
+using Label = std::pair<const char *, std::string_view>;
+
+static void push_text(JsonbParseState **state, JsonbIteratorToken token, std::string_view value) {
+  JsonbValue pushed;
+  pushed.type = jbvString;
+  pushed.val.string.val = const_cast<char *>(value.data());
+  pushed.val.string.len = static_cast<int>(value.size());
+  pushJsonbValue(state, token, &pushed);
+}
+
+static void put(ReturnSetInfo *result, const char *name, std::initializer_list<Label> labels, double value) {
+  JsonbParseState *state = nullptr;
+  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  for (const auto &[label, content] : labels) {
+    push_text(&state, WJB_KEY, label);
+    push_text(&state, WJB_VALUE, content);
+  }
+  JsonbValue *object = pushJsonbValue(&state, WJB_END_OBJECT, nullptr);
+  Datum values[] = {CStringGetTextDatum(name), JsonbPGetDatum(JsonbValueToJsonb(object)), Float8GetDatum(value)};
+  bool nulls[lengthof(values)] = {};
+  tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+// What meters have counted. It only grows, but for a meter that is gone, and a crash, which may forget the last of the
+// reserved half.
+struct Counts {
+  double requests, tokens, output, cached, cost, rate_limits;
+  double selections, releases, expiries;
+  double open;
+};
+
+static void add(Counts *counts, const Meter &meter, TimeUs now) {
+  const keypool::Totals &totals = meter.recorded.totals;
+  counts->requests += static_cast<double>(totals.requests);
+  counts->tokens += static_cast<double>(totals.tokens);
+  counts->output += static_cast<double>(totals.output);
+  counts->cached += static_cast<double>(totals.cached);
+  counts->cost += static_cast<double>(totals.cost);
+  counts->rate_limits += static_cast<double>(meter.reserved.rate_limits);
+  counts->selections += static_cast<double>(meter.reserved.selections);
+  counts->releases += static_cast<double>(meter.reserved.releases);
+  counts->expiries += static_cast<double>(meter.reserved.expiries);
+  counts->open += static_cast<double>(keypool::CallsInFlight(meter, now).calls);
+}
+
+// The counters of a provider, of a quota (`who`) or of a key (`who` and its label), each under a name of its own.
+enum class Of { kProvider, kQuota, kKey };
+
+static void put_counts(ReturnSetInfo *result, Of of, std::string_view provider, std::string_view who,
+                       std::string_view label, const Counts &counts) {
+  const char *prefix = of == Of::kProvider ? "keypool_" : of == Of::kQuota ? "keypool_quota_" : "keypool_key_";
+  const std::pair<const char *, double> all[] = {
+      {"requests_total", counts.requests},       {"tokens_total", counts.tokens},
+      {"output_tokens_total", counts.output},    {"cached_tokens_total", counts.cached},
+      {"cost_total", counts.cost},               {"rate_limited_total", counts.rate_limits},
+      {"selections_total", counts.selections},   {"released_total", counts.releases},
+      {"never_settled_total", counts.expiries},  {"in_flight", counts.open}};
+  for (const auto &[name, value] : all) {
+    const char *metric = psprintf("%s%s", prefix, name);
+    if (of == Of::kProvider)
+      put(result, metric, {{"provider", provider}}, value);
+    else if (of == Of::kQuota)
+      put(result, metric, {{"provider", provider}, {"quota", who}}, value);
+    else
+      put(result, metric, {{"provider", provider}, {"key", who}, {"label", label}}, value);
+  }
+}
+
+// Of each limit of a quota: what it is, and how much of it is used.
+static void put_limits(ReturnSetInfo *result, std::string_view provider, const PoolQuota &quota, const Meter &meter,
+                       TimeUs now) {
+  for (int i = 0; i < keypool::kLimits; ++i) {
+    auto limit = static_cast<keypool::Limit>(i);
+    if (quota.limits.of(limit) == 0) continue;
+    keypool::LimitUse use = keypool::UseOfLimit(meter, quota.limits, limit, now);
+    std::initializer_list<Label> labels = {
+        {"provider", provider}, {"quota", quota.name}, {"limit", keypool::LimitName(limit)}};
+    put(result, "keypool_quota_limit", labels, static_cast<double>(use.max));
+    put(result, "keypool_quota_used", labels, static_cast<double>(use.use));
+  }
+}
+
+// False if the pool shows what has changed.
+static bool put_quotas(ReturnSetInfo *result, std::string_view provider, const ShownPool &shown, TimeUs now) {
+  ProviderRules *rules = shown.pool->rules;
+  for (int i = 0; i < rules->quota_count; ++i) {
+    const PoolQuota &quota = rules->quotas[i];
+    CallMeters call = call_meters_of_quota(&rules->quotas[i], rules);
+    Meter meter;
+    if (!call_meters_copy(shown.tables, &call, now, &meter)) return false;
+    Counts counts = {};
+    add(&counts, meter, now);
+    put_counts(result, Of::kQuota, provider, quota.name, {}, counts);
+    put_limits(result, provider, quota, meter, now);
+    TimeUs blocked_until = meter.recorded.blocked_until;
+    put(result, "keypool_quota_blocked", {{"provider", provider}, {"quota", quota.name}}, blocked_until > now);
+  }
+  return true;
+}
+
+struct KeysOfProvider {
+  Counts counts;
+  int states[static_cast<int>(KeyState::kOff) + 1];
+  int open_breakers, unopened;
+};
+
+static void put_key(ReturnSetInfo *result, std::string_view provider, const PoolKey &key, const Counts &counts,
+                    KeyState state) {
+  pg_uuid_t uuid;
+  memcpy(uuid.data, key.place.id.bytes, UUID_LEN);
+  std::string_view id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&uuid)));
+  std::string_view label = key.label != nullptr ? text_view(key.label) : std::string_view();
+  put_counts(result, Of::kKey, provider, id, label, counts);
+  put(result, "keypool_key_state",
+      {{"provider", provider}, {"key", id}, {"label", label}, {"state", key_state_name(state)}}, 1);
+}
+
+static bool add_keys(ReturnSetInfo *result, std::string_view provider, const ShownPool &shown, bool by_key, TimeUs now,
+                     KeysOfProvider *keys) {
+  for (int i = 0; i < shown.pool->count; ++i) {
+    CHECK_FOR_INTERRUPTS();
+    PoolKey *key = &shown.pool->keys[i];
+    CallMeters call = call_meters_of_key(&key->place, key->limits, shown.pool->rules);
+    Meter meter;
+    KeyAnswer said = ask_key_of_any_model(shown.tables, shown.pool, static_cast<uint32>(i));
+    if (said.kind == KeyAnswer::kMoved || !call_meters_copy(shown.tables, &call, now, &meter)) return false;
+    ++keys->states[static_cast<int>(key_state(said))];
+    keys->unopened += said.kind == KeyAnswer::kUnopened;
+    keys->open_breakers += keypool::BreakerStateOf(meter, now) != keypool::BreakerState::kClosed;
+    Counts counts = {};
+    add(&counts, meter, now);
+    add(&keys->counts, meter, now);
+    if (by_key) put_key(result, provider, *key, counts, key_state(said));
+  }
+  return true;
+}
+
+static bool put_metrics(ReturnSetInfo *result, text *name, const ShownPool &shown, bool by_key) {
+  std::string_view provider = text_view(name);
+  TimeUs now = clock_now();
+  KeysOfProvider keys = {};
+  if (!put_quotas(result, provider, shown, now) || !add_keys(result, provider, shown, by_key, now, &keys)) return false;
+  for (int i = 0; i < static_cast<int>(lengthof(keys.states)); ++i)
+    put(result, "keypool_keys", {{"provider", provider}, {"state", key_state_name(static_cast<KeyState>(i))}},
+        keys.states[i]);
+  put_counts(result, Of::kProvider, provider, {}, {}, keys.counts);
+  put(result, "keypool_breakers_open", {{"provider", provider}}, keys.open_breakers);
+  put(result, "keypool_secrets_unopened", {{"provider", provider}}, keys.unopened);
+  return true;
+}
+
+static bool put_by_provider(ReturnSetInfo *result, text *provider, const ShownPool &shown) {
+  return put_metrics(result, provider, shown, false);
+}
+
+static bool put_by_key(ReturnSetInfo *result, text *provider, const ShownPool &shown) {
+  return put_metrics(result, provider, shown, true);
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(keypool_metrics);
+Datum keypool_metrics(PG_FUNCTION_ARGS) {
+  bool by_key = argument_given(fcinfo, 1) && PG_GETARG_BOOL(1);
+  List *providers = providers_to_show(fcinfo);
+  InitMaterializedSRF(fcinfo, 0);
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  ListCell *cell;
+  foreach (cell, providers)
+    show_pool(static_cast<text *>(lfirst(cell)), result, by_key ? put_by_key : put_by_provider);
+  return Datum{0};
+}
+
+}  // extern "C"
