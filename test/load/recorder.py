@@ -3,8 +3,9 @@
 #
 #   recorder.py PROVIDER TOKENS CLIENTS [SQLSTATE...]
 #
-# Goes on until it is told to stop, by SIGTERM. Every record is of so many tokens. Lost connections are made anew; statements that fail with one of the SQLSTATEs are expected. Prints
-# one JSON object: {"acknowledged": records that were, "unknown": those whose answer was lost or that failed, "failures": {SQLSTATE: n}}.
+# Goes on until it is told to stop, by SIGTERM. Every record is of so many tokens. Lost connections are made anew; statements that
+# fail with one of the SQLSTATEs are expected. Prints one JSON object: {"acknowledged": records that were, "unknown": those whose
+# answer was lost or that failed, "failures": {SQLSTATE: n}}.
 import collections
 import json
 import multiprocessing

@@ -81,7 +81,7 @@ for my $kind (sort keys %storm) {
     $times = $counted->{failures}{57014} // 0 if $kind eq 'timed out';
     cmp_ok($counted->{acknowledged}, '>', 100, "$kind: there was a load");
     # A call is done within a millisecond on a machine with nothing else to do.
-    cmp_ok($times, '>=', $kind eq 'timed out' ? 0 : 4, "$kind: and a storm");
+    cmp_ok($times, '>=', 4, "$kind: and a storm") unless $kind eq 'timed out';
     $ENV{PGOPTIONS} = '';
     my $lost = check_count($kind, $counted);
     experiment("backends $kind under load", "$times times, $counted->{acknowledged} records", "$lost records, 0 locks");

@@ -130,6 +130,8 @@ for my $used (
     [ 'CREATE TABLE own (state keypool.state[])', 'DROP TABLE own', 'column state of table own' ],
     [ 'CREATE DOMAIN own AS keypool.state; CREATE TABLE owns (own own)', 'DROP DOMAIN own CASCADE', 'type own' ],
     [ 'CREATE FUNCTION own(keypool.state) RETURNS text LANGUAGE sql AS $$ SELECT $1::text $$', 'DROP FUNCTION own', 'function own\(keypool.state\)' ],
+    [ 'CREATE FUNCTION own(keypool.state) RETURNS text LANGUAGE sql AS $$ SELECT $1::text $$; ALTER EXTENSION pgcrypto ADD FUNCTION own(keypool.state)',
+        'ALTER EXTENSION pgcrypto DROP FUNCTION own(keypool.state); DROP FUNCTION own', 'function own\(keypool.state\)' ],
 ) {
     my ($make, $drop, $named) = @$used;
     $node->safe_psql('users', $make);

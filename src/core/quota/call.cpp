@@ -207,23 +207,20 @@ CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, c
   return ended;
 }
 
-bool EndBlocks(MeterEdit *edit, Clears what, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
+bool ClearMeter(MeterEdit *edit, Clears what, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
   bool eased = Upkeep(edit, rules, max_block, now);
   WatchedChange change = BeginChange(edit->meter(), rules.rule);
   TimeUs own = MeterNow(edit->meter(), now);
-  if (what == Clears::kBreaker)
-    CloseBreaker(edit, own);
-  else
-    ClearBlocks(edit, own);
-  if (!HasEased(change, edit->meter(), rules.rule)) return eased;
-  edit->SetHint(edit->meter().reserved.awaited, 0);
-  return true;
-}
-
-bool DropCalls(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept {
-  bool eased = Upkeep(edit, rules, max_block, now);
-  WatchedChange change = BeginChange(edit->meter(), rules.rule);
-  DropOpenCalls(edit);
+  switch (what) {
+    case Clears::kAllBlocks:
+      ClearBlocks(edit, own);
+      break;
+    case Clears::kBreaker:
+      CloseBreaker(edit, own);
+      break;
+    case Clears::kOpenCalls:
+      DropOpenCalls(edit);
+  }
   if (!HasEased(change, edit->meter(), rules.rule)) return eased;
   edit->SetHint(edit->meter().reserved.awaited, 0);
   return true;

@@ -110,17 +110,14 @@ bool WouldOpenBreaker(const Meter *const *meters, int count, const CallEnd &end)
 CallEnded EndCall(MeterEdit *edits, const MeterRules *const *rules, int count, const CallEnd &end, TimeUs max_block,
                   TimeUs now) noexcept;
 
-// Ends the cooldowns of one meter, and closes its breaker, or the latter alone; upkeep comes first. Returns whether the
+// Ends the cooldowns of one meter, and closes its breaker; or the latter alone; or, for callers that died, gives back
+// what its open calls hold: those that are settled later count all the same. Upkeep comes first. Returns whether the
 // meter has eased.
-enum class Clears : uint8_t { kAllBlocks, kBreaker };
-bool EndBlocks(MeterEdit *edit, Clears what, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
+enum class Clears : uint8_t { kAllBlocks, kBreaker, kOpenCalls };
+bool ClearMeter(MeterEdit *edit, Clears what, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
 
-// For callers that died: gives back what all open calls of one meter hold; upkeep comes first. Calls that are settled
-// later count all the same. Returns whether the meter has eased.
-bool DropCalls(MeterEdit *edit, const MeterRules &rules, TimeUs max_block, TimeUs now) noexcept;
-
-// The same of a key alone: gives back what its calls hold in its meter, and equal shares of it in those of its quotas.
-// Returns a mask of the meters that have eased.
+// For callers of a key that died: gives back what its calls hold in its meter, and equal shares of it in those of its
+// quotas. Returns a mask of the meters that have eased.
 uint8_t DropCallsOfKey(MeterEdit *edits, const MeterRules *const *rules, int count, TimeUs max_block,
                        TimeUs now) noexcept;
 

@@ -12,8 +12,7 @@ using keypool::TimeUs;
 // Clears one meter. False if the place no longer holds it.
 static bool clear_meter(const MeterTables &tables, uint32 hash, Clears what, CallMeters *meter) {
   return change_meters(tables, hash, true, meter, [=](keypool::MeterEdit *edits, const CallMeters &call, TimeUs now) {
-    return static_cast<uint8>(
-        keypool::EndBlocks(&edits[0], what, *call.rules[0], longest_block(*call.provider), now));
+    return static_cast<uint8>(keypool::ClearMeter(&edits[0], what, *call.rules[0], longest_block(*call.provider), now));
   });
 }
 

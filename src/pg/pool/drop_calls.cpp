@@ -10,7 +10,8 @@ using keypool::TimeUs;
 // Drops the calls of one meter. False if its place no longer holds it.
 static bool drop_in_meter(const MeterTables &tables, uint32 hash, CallMeters call) {
   return change_meters(tables, hash, true, &call, [](keypool::MeterEdit *edits, const CallMeters &meters, TimeUs now) {
-    return static_cast<uint8>(keypool::DropCalls(&edits[0], *meters.rules[0], longest_block(*meters.provider), now));
+    return static_cast<uint8>(keypool::ClearMeter(&edits[0], keypool::Clears::kOpenCalls, *meters.rules[0],
+                                                  longest_block(*meters.provider), now));
   });
 }
 

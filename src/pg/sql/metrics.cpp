@@ -184,13 +184,7 @@ extern "C" {
 PG_FUNCTION_INFO_V1(keypool_metrics);
 Datum keypool_metrics(PG_FUNCTION_ARGS) {
   bool by_key = argument_given(fcinfo, 1) && PG_GETARG_BOOL(1);
-  List *providers = providers_to_show(fcinfo);
-  InitMaterializedSRF(fcinfo, 0);
-  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-  ListCell *cell;
-  foreach (cell, providers)
-    show_pool(static_cast<text *>(lfirst(cell)), result, by_key ? put_by_key : put_by_provider);
-  return Datum{0};
+  return show_providers(fcinfo, by_key ? put_by_key : put_by_provider);
 }
 
 }  // extern "C"

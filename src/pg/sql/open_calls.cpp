@@ -45,13 +45,6 @@ static bool put_calls_of_keys(ReturnSetInfo *result, text *provider, const Shown
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_open_calls);
-Datum keypool_open_calls(PG_FUNCTION_ARGS) {
-  List *providers = providers_to_show(fcinfo);
-  InitMaterializedSRF(fcinfo, 0);
-  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-  ListCell *cell;
-  foreach (cell, providers) show_pool(static_cast<text *>(lfirst(cell)), result, put_calls_of_keys);
-  return Datum{0};
-}
+Datum keypool_open_calls(PG_FUNCTION_ARGS) { return show_providers(fcinfo, put_calls_of_keys); }
 
 }  // extern "C"

@@ -9,7 +9,8 @@
 static const char *const kProviders =
     "SELECT provider_id FROM keypool.provider_keys UNION SELECT provider_id FROM keypool.quotas ORDER BY 1";
 
-List *providers_to_show(FunctionCallInfo fcinfo) {
+// As texts.
+static List *providers_to_show(FunctionCallInfo fcinfo) {
   if (!PG_ARGISNULL(0)) {
     privileges_require(Right::kMonitor, argument_provider(fcinfo, 0));
     return list_make1(PG_GETARG_TEXT_PP(0));
@@ -39,8 +40,8 @@ static ShownPool open_pool(text *provider) {
   return shown;
 }
 
-// The rows of one try are put aside until it has been one.
-void show_pool(text *provider, ReturnSetInfo *result, ShowPool show) {
+// The rows of a try are put aside until it has come to its end.
+static void show_pool(text *provider, ReturnSetInfo *result, ShowPool show) {
   ReturnSetInfo tried = *result;
   for (int attempt = 0;; ++attempt) {
     tried.setResult = tuplestore_begin_heap(false, false, work_mem);
@@ -55,4 +56,13 @@ void show_pool(text *provider, ReturnSetInfo *result, ShowPool show) {
   while (tuplestore_gettupleslot(tried.setResult, true, false, slot)) tuplestore_puttupleslot(result->setResult, slot);
   ExecDropSingleTupleTableSlot(slot);
   tuplestore_end(tried.setResult);
+}
+
+Datum show_providers(FunctionCallInfo fcinfo, ShowPool show) {
+  List *providers = providers_to_show(fcinfo);
+  InitMaterializedSRF(fcinfo, 0);
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  ListCell *cell;
+  foreach (cell, providers) show_pool(static_cast<text *>(lfirst(cell)), result, show);
+  return Datum{0};
 }

@@ -111,13 +111,6 @@ static bool put_provider(ReturnSetInfo *result, text *provider, const ShownPool 
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_status);
-Datum keypool_status(PG_FUNCTION_ARGS) {
-  List *providers = providers_to_show(fcinfo);
-  InitMaterializedSRF(fcinfo, 0);
-  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-  ListCell *cell;
-  foreach (cell, providers) show_pool(static_cast<text *>(lfirst(cell)), result, put_provider);
-  return Datum{0};
-}
+Datum keypool_status(PG_FUNCTION_ARGS) { return show_providers(fcinfo, put_provider); }
 
 }  // extern "C"

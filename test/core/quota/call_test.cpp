@@ -418,8 +418,8 @@ TEST(DropCalls, OfOneMeterWakeWhoAwaitsIt) {
   Select(&meter, Tokens(10), At(0));
   meter.reserved.awaited = 1;
   MeterEdit edit(&meter);
-  EXPECT_TRUE(DropCalls(&edit, RulesOf(), kMaxBlock, At(1)));
-  EXPECT_FALSE(DropCalls(&edit, RulesOf(), kMaxBlock, At(1)));
+  EXPECT_TRUE(ClearMeter(&edit, Clears::kOpenCalls, RulesOf(), kMaxBlock, At(1)));
+  EXPECT_FALSE(ClearMeter(&edit, Clears::kOpenCalls, RulesOf(), kMaxBlock, At(1)));
   EXPECT_EQ(CallsInFlight(meter, At(1)).calls, 0);
 }
 
