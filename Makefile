@@ -46,12 +46,14 @@ OBJS = \
 	src/core/quota/observed_use.o \
 	src/core/quota/open_calls.o \
 	src/core/quota/refusal.o \
+	src/core/quota/refusal_counts.o \
 	src/core/quota/selection_groups.o \
 	src/core/quota/selection_layout.o \
 	src/core/quota/selection_order.o \
 	src/core/quota/settling.o \
 	src/core/quota/turn.o \
 	src/core/quota/upkeep.o \
+	src/core/quota/usage.o \
 	src/core/quota/waiting_line.o \
 	src/core/quota/wakeups.o \
 	src/core/quota/walk.o \
@@ -91,6 +93,7 @@ OBJS = \
 	src/pg/pool/pool_load.o \
 	src/pg/pool/preferred_keys.o \
 	src/pg/pool/provider_rules.o \
+	src/pg/pool/refusals.o \
 	src/pg/pool/remaining.o \
 	src/pg/pool/report_call.o \
 	src/pg/pool/settle_call.o \
@@ -114,7 +117,9 @@ OBJS = \
 	src/pg/server/utf8.o \
 	src/pg/sql/answers.o \
 	src/pg/sql/attributes.o \
+	src/pg/sql/change_events.o \
 	src/pg/sql/doctor.o \
+	src/pg/sql/events.o \
 	src/pg/sql/explain.o \
 	src/pg/sql/grant.o \
 	src/pg/sql/grant_triggers.o \
@@ -142,8 +147,11 @@ OBJS = \
 	src/pg/sql/settlement.o \
 	src/pg/sql/status.o \
 	src/pg/sql/trigger_rows.o \
+	src/pg/sql/usage.o \
+	src/pg/state/event_log.o \
 	src/pg/state/meter_log.o \
 	src/pg/state/meter_store.o \
+	src/pg/state/refusal_rows.o \
 	src/pg/state/waiting_lines.o \
 	src/pg/state/wakeup_rows.o \
 	src/pg/state/wakeups.o

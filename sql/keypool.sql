@@ -35,7 +35,7 @@ CREATE TYPE keypool.meter (
 	OUTPUT = keypool.meter_out,
 	RECEIVE = keypool.meter_recv,
 	SEND = keypool.meter_send,
-	INTERNALLENGTH = 4024,
+	INTERNALLENGTH = 6552,
 	ALIGNMENT = double,
 	STORAGE = plain
 );
@@ -246,11 +246,10 @@ COMMENT ON TABLE keypool.key_meters IS 'one row a key, changed in place by the f
 COMMENT ON COLUMN keypool.key_meters.key_id IS 'provider_keys.id';
 COMMENT ON COLUMN keypool.key_meters.meter IS 'the counters';
 
--- One row a page, so that what is counted in two quotas does not wait for one lock.
 CREATE TABLE keypool.quota_meters (
 	quota_id uuid CONSTRAINT quota_meters_pkey PRIMARY KEY,
 	meter keypool.meter NOT NULL
-) USING heap WITH (fillfactor = 50);
+) USING heap;
 REVOKE ALL ON TABLE keypool.quota_meters FROM PUBLIC;
 
 COMMENT ON TABLE keypool.quota_meters IS 'one row a quota, changed in place by the functions; read it with keypool_list_quotas()';
@@ -274,6 +273,49 @@ REVOKE ALL ON TABLE keypool.wakeups FROM PUBLIC;
 COMMENT ON TABLE keypool.wakeups IS 'where sessions tell each other which full or blocked keys and quotas have room again; changed in place, and never grows';
 COMMENT ON COLUMN keypool.wakeups.slot IS 'which providers it is for, by a hash of their names; from 8 on, the line of those who wait for them';
 COMMENT ON COLUMN keypool.wakeups.ring IS 'how many keys and quotas were told of, and the ids of the last 500; or the sessions that wait, in the order in which they came';
+
+CREATE TABLE keypool.refusals (
+	provider_id text COLLATE pg_catalog."C" NOT NULL,
+	counts bytea NOT NULL
+) USING heap;
+ALTER TABLE keypool.refusals ALTER COLUMN counts SET STORAGE PLAIN;
+CREATE INDEX refusals_provider ON keypool.refusals (provider_id);
+REVOKE ALL ON TABLE keypool.refusals FROM PUBLIC;
+
+COMMENT ON TABLE keypool.refusals IS 'how often providers had no key to give, one row a provider, changed in place; read it with keypool_provider_usage() and keypool_metrics()';
+COMMENT ON COLUMN keypool.refusals.provider_id IS 'the provider';
+COMMENT ON COLUMN keypool.refusals.counts IS 'by status: in all, and by hour and day; and since when it is short';
+
+CREATE TABLE keypool.event_log (
+	id bigint NOT NULL,
+	at timestamptz NOT NULL,
+	of_calls boolean NOT NULL,
+	event text COLLATE pg_catalog."C" NOT NULL,
+	provider_id text COLLATE pg_catalog."C",
+	subject uuid,
+	subject_name text,
+	role text NOT NULL,
+	session_role text NOT NULL,
+	details jsonb
+) USING heap;
+ALTER TABLE keypool.event_log REPLICA IDENTITY FULL;
+CREATE INDEX event_log_age ON keypool.event_log (of_calls, id);
+CREATE SEQUENCE keypool.event_ids;
+REVOKE ALL ON TABLE keypool.event_log FROM PUBLIC;
+REVOKE ALL ON SEQUENCE keypool.event_ids FROM PUBLIC;
+
+COMMENT ON TABLE keypool.event_log IS 'who changed what, and what went wrong; the newest are kept; read it with keypool_events()';
+COMMENT ON COLUMN keypool.event_log.id IS 'grows, with gaps';
+COMMENT ON COLUMN keypool.event_log.at IS 'when it happened';
+COMMENT ON COLUMN keypool.event_log.of_calls IS 'whether it happened to calls; else somebody changed the configuration';
+COMMENT ON COLUMN keypool.event_log.event IS 'what happened, such as key_changed';
+COMMENT ON COLUMN keypool.event_log.provider_id IS 'the provider that it concerns; NULL: several, or none';
+COMMENT ON COLUMN keypool.event_log.subject IS 'the id of the key or the quota; NULL: it concerns none';
+COMMENT ON COLUMN keypool.event_log.subject_name IS 'the label of the key, the name of the quota, the role, or the providers of the error rule';
+COMMENT ON COLUMN keypool.event_log.role IS 'who did it';
+COMMENT ON COLUMN keypool.event_log.session_role IS 'as whom the session had logged in';
+COMMENT ON COLUMN keypool.event_log.details IS 'names of the changed columns, and old and new values of limits';
+COMMENT ON SEQUENCE keypool.event_ids IS 'the ids of keypool.event_log';
 
 CREATE TABLE keypool.master_keys (
 	id text COLLATE pg_catalog."C" CONSTRAINT master_keys_pkey PRIMARY KEY,
@@ -740,12 +782,22 @@ CREATE FUNCTION @extschema@.keypool_list_quotas(provider text DEFAULT NULL)
 COMMENT ON FUNCTION @extschema@.keypool_list_quotas(text) IS 'the quotas of a provider, or of all, with their counters now';
 REVOKE ALL ON FUNCTION @extschema@.keypool_list_quotas(text) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.keypool_usage(key uuid, minutes integer DEFAULT 60)
+CREATE FUNCTION @extschema@.keypool_usage(key uuid, minutes integer DEFAULT 60, by text DEFAULT 'minute')
 	RETURNS TABLE (
-		key_id uuid, window_minute timestamptz, request_count bigint, token_count bigint, rate_limited_count bigint)
+		key_id uuid, window_minute timestamptz, request_count bigint, token_count bigint, rate_limited_count bigint,
+		peak_percent bigint)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_usage';
-COMMENT ON FUNCTION @extschema@.keypool_usage(uuid, integer) IS 'the minutes of the last hour in which a key was used, newest first';
-REVOKE ALL ON FUNCTION @extschema@.keypool_usage(uuid, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.keypool_usage(uuid, integer, text) IS 'the minutes of the last hour, or the hours or days (UTC), in which a key or a quota was used, newest first';
+REVOKE ALL ON FUNCTION @extschema@.keypool_usage(uuid, integer, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_provider_usage(provider text DEFAULT NULL, by text DEFAULT 'hour')
+	RETURNS TABLE (
+		provider_id text, begins_at timestamptz, request_count bigint, token_count bigint, rate_limited_count bigint,
+		peak_percent bigint, refused_limited bigint, refused_cooling bigint, refused_busy bigint, refused_too_large bigint,
+		refused_no_key bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_provider_usage';
+COMMENT ON FUNCTION @extschema@.keypool_provider_usage(text, text) IS 'the minutes, hours or days (UTC) in which the keys of a provider, or of each, were used, newest first';
+REVOKE ALL ON FUNCTION @extschema@.keypool_provider_usage(text, text) FROM PUBLIC;
 
 CREATE VIEW keypool.keys AS SELECT * FROM @extschema@.keypool_list_keys();
 COMMENT ON VIEW keypool.keys IS 'every key with its counters now, without its secret';
@@ -754,7 +806,8 @@ REVOKE ALL ON TABLE keypool.keys FROM PUBLIC;
 CREATE FUNCTION @extschema@.keypool_status(provider text DEFAULT NULL)
 	RETURNS TABLE (
 		provider_id text, keys_free bigint, keys_full bigint, keys_busy bigint, keys_cooling bigint, keys_off bigint,
-		tightest_percent bigint, tightest_limit text, tightest_of text, retry_after_ms bigint)
+		tightest_percent bigint, tightest_limit text, tightest_of text, retry_after_ms bigint, short_since timestamptz,
+		short_seconds bigint)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_status';
 COMMENT ON FUNCTION @extschema@.keypool_status(text) IS 'how a provider, or each of them, stands now';
 REVOKE ALL ON FUNCTION @extschema@.keypool_status(text) FROM PUBLIC;
@@ -767,10 +820,14 @@ CREATE VIEW keypool.status AS
 		pg_catalog.left(CASE WHEN tightest_limit IS NOT NULL THEN
 			pg_catalog.format('%s%% %s %s', tightest_percent, pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
 				pg_catalog.substr(tightest_limit, 5), 'requests_per_', 'r/'), 'tokens_per_', 't/'), 'cost_per_', 'cost/'),
-				tightest_of) END, 16) AS tightest,
-		(retry_after_ms OPERATOR(pg_catalog.+) 999) OPERATOR(pg_catalog./) 1000 AS next
+				tightest_of) END, 14) AS tightest,
+		(retry_after_ms OPERATOR(pg_catalog.+) 999) OPERATOR(pg_catalog./) 1000 AS next,
+		CASE WHEN short_seconds OPERATOR(pg_catalog.<) 100 THEN pg_catalog.format('%ss', short_seconds)
+			WHEN short_seconds OPERATOR(pg_catalog.<) 6000 THEN pg_catalog.format('%sm', short_seconds OPERATOR(pg_catalog./) 60)
+			WHEN short_seconds OPERATOR(pg_catalog.<) 360000 THEN pg_catalog.format('%sh', short_seconds OPERATOR(pg_catalog./) 3600)
+			WHEN short_seconds IS NOT NULL THEN pg_catalog.format('%sd', short_seconds OPERATOR(pg_catalog./) 86400) END AS short
 	FROM @extschema@.keypool_status();
-COMMENT ON VIEW keypool.status IS 'every provider at a look: its keys by what they would say now, what is used most, seconds until one is free';
+COMMENT ON VIEW keypool.status IS 'every provider at a look: its keys by what they would say now, what is used most, seconds until one is free, and for how long it has been refusing';
 REVOKE ALL ON TABLE keypool.status FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_metrics(provider text DEFAULT NULL, by_key boolean DEFAULT false)
@@ -800,6 +857,18 @@ CREATE FUNCTION @extschema@.keypool_drop_open_calls(provider text, key uuid DEFA
 COMMENT ON FUNCTION @extschema@.keypool_drop_open_calls(text, uuid) IS 'gives back the places of calls whose callers died: of a provider, or of one of its keys';
 REVOKE ALL ON FUNCTION @extschema@.keypool_drop_open_calls(text, uuid) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.keypool_events(provider text DEFAULT NULL, after bigint DEFAULT NULL)
+	RETURNS TABLE (
+		id bigint, at timestamptz, event text, provider_id text, subject uuid, subject_name text, role text,
+		session_role text, details jsonb)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_events';
+COMMENT ON FUNCTION @extschema@.keypool_events(text, bigint) IS 'who changed what, and what went wrong, of a provider or of all, newest first; `after`: only those with higher ids';
+REVOKE ALL ON FUNCTION @extschema@.keypool_events(text, bigint) FROM PUBLIC;
+
+CREATE VIEW keypool.events AS SELECT * FROM @extschema@.keypool_events();
+COMMENT ON VIEW keypool.events IS 'who changed what, and what went wrong, newest first';
+REVOKE ALL ON TABLE keypool.events FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.keypool_list_rights()
 	RETURNS TABLE (role regrole, rights text, provider_id text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_list_rights';
@@ -824,10 +893,16 @@ COMMENT ON VIEW keypool.keyring IS 'the master keys, loaded or missing, and how 
 REVOKE ALL ON TABLE keypool.keyring FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.keypool_doctor()
-	RETURNS TABLE ("check" text, result text)
+	RETURNS TABLE ("check" text, ok boolean, severity text, number bigint, result text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_doctor';
 COMMENT ON FUNCTION @extschema@.keypool_doctor() IS 'what is not as it should be, and what to do about it';
 REVOKE ALL ON FUNCTION @extschema@.keypool_doctor() FROM PUBLIC;
+
+CREATE VIEW keypool.doctor AS
+	SELECT "check", pg_catalog.rtrim(pg_catalog.regexp_replace(result, '(.{1,57})( |$)', E'\\1\n', 'g'), E'\n') AS result
+	FROM @extschema@.keypool_doctor();
+COMMENT ON VIEW keypool.doctor IS 'what is not as it should be, and what to do about it, to be read at 80 columns';
+REVOKE ALL ON TABLE keypool.doctor FROM PUBLIC;
 
 --
 -- Nobody has rights on any of this but by keypool_grant(): what default privileges gave is taken back.
@@ -847,10 +922,10 @@ BEGIN
 			FROM pg_catalog.pg_proc p
 			WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid OPERATOR(pg_catalog.=) d.objid
 			UNION ALL
-			SELECT 'TABLE', c.oid::pg_catalog.regclass::text, c.relacl, c.relowner
+			SELECT CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass::text, c.relacl, c.relowner
 			FROM pg_catalog.pg_class c
 			WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid OPERATOR(pg_catalog.=) d.objid
-				AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'v']::"char"[])
+				AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'v', 'S']::"char"[])
 			UNION ALL
 			SELECT 'SCHEMA', pg_catalog.quote_ident(n.nspname), n.nspacl, n.nspowner
 			FROM pg_catalog.pg_namespace n

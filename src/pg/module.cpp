@@ -11,6 +11,7 @@
 #include "pg/secrets/secrets.h"
 #include "pg/secrets/statement_hiding.h"
 #include "pg/server/settings.h"
+#include "pg/state/event_log.h"
 
 extern "C" {
 
@@ -23,6 +24,7 @@ void _PG_init(void) {
   provider_changes_init();
   pool_cache_init();
   commit_breakers_init();
+  event_log_init();
   privileges_init();
   error_rules_init();
   secrets_init();

@@ -22,7 +22,7 @@ sub said_after {
     return $node->safe_psql('postgres', qq{BEGIN; $change; SELECT translate(result, E'\\n', ' ') FROM keypool_doctor() WHERE "check" = '$check'; ROLLBACK});
 }
 
-is($node->safe_psql('postgres', q{SELECT string_agg("check", ' ') FROM keypool_doctor() WHERE result <> 'ok'}), '', 'all is well');
+is($node->safe_psql('postgres', q{SELECT string_agg("check", ' ') FROM keypool_doctor() WHERE result <> 'ok' OR severity <> 'ok' OR NOT ok OR number <> 0}), '', 'all is well');
 
 my %bad = (
     'statements hidden' => [ "session_preload_libraries = ''", "session_preload_libraries = 'keypool'", qr/^set session_preload_libraries/ ],
@@ -41,7 +41,7 @@ for my $check (sort keys %bad) {
     $node->append_conf('postgresql.conf', "$worse\n");
     $node->reload;
     like(said($check), $advice, "$check: says what to do");
-    my $widest = $node->safe_psql('postgres', '\pset format aligned' . "\nSELECT * FROM keypool_doctor()");
+    my $widest = $node->safe_psql('postgres', '\pset format aligned' . "\nSELECT * FROM keypool.doctor");
     is(scalar(grep { length > 80 } split /\n/, $widest), 0, 'and can be read at 80 columns');
     $node->append_conf('postgresql.conf', "$better\n");
     $node->reload;
@@ -120,7 +120,7 @@ for my $trigger (split /\n/, $node->safe_psql('postgres', q{SELECT tgname, tgrel
 $node->safe_psql('postgres', q{CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
     CREATE TRIGGER own AFTER INSERT ON keypool.quotas FOR EACH ROW EXECUTE FUNCTION own()});
 is(said('triggers'), 'ok', "others' triggers are theirs");
-for my $table (qw(provider_keys quotas providers error_rules key_meters quota_meters key_state wakeups)) {
+for my $table (qw(provider_keys quotas providers error_rules key_meters quota_meters key_state wakeups refusals event_log)) {
     $node->safe_psql('postgres', "GRANT SELECT ON keypool.$table TO pg_monitor");
     like(said('tables closed'), qr/revoke them, and use keypool_grant/, "a right on $table is told");
     $node->safe_psql('postgres', "REVOKE SELECT ON keypool.$table FROM pg_monitor");
@@ -143,6 +143,17 @@ is(said('expiry'), 'ok', 'a key that expires in eight days is not told');
 $node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET expires_at = now() + interval '6 days'});
 like(said('expiry'), qr/^keys that have expired or will within 7 days: 2; /, 'one that expires in six days is');
 $node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET expires_at = NULL});
+
+# Names of accounts that do not meet, and how bad each finding is.
+$node->safe_psql('postgres', q{SELECT keypool_set_quota('p', 'app', '{"account": "org/app", "max_rpm": 5}')});
+like(said('unused quotas'), qr/^quotas that no key draws on: 1; /, 'a quota that no key draws on is told');
+$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET account = 'org/apps'});
+like(said('unused quotas'), qr/^quotas that no key draws on: 1; /, 'also where the name of an account begins like its own');
+like(said('accounts'), qr/^accounts of keys that no quota is for: 1; /, 'and the account of these keys');
+is($node->safe_psql('postgres', q{SELECT ok, severity, number FROM keypool_doctor() WHERE "check" IN ('accounts', 'unused quotas')}), "f|warning|1\nf|warning|1", 'as warnings, with their number');
+$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET account = 'org/app/x'});
+is(said('unused quotas') . said('accounts'), 'okok', 'where they meet, all is well');
+$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET account = NULL; DELETE FROM keypool.quotas});
 
 # Calls that name no model, where a quota is for some.
 is(said('models'), 'ok', 'where models are not told apart, to name none is all right');

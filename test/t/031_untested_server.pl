@@ -234,7 +234,7 @@ sub wrong {
         return "the row at $row is not replayed" if substr($replayed, $from, $size) ne substr($after, $from, $size);
         for (@pieces) {
             my ($offset, $last) = ($_->[0], $_->[0] + length($_->[1]) - 1);
-            next if $offset < $row || $offset >= $row + 16 + 4024;
+            next if $offset < $row || $offset >= $row + 16 + 6552;
             return 'a piece of a reserved half' if $last >= $row + $recorded_end;
             my $whole_history = $offset <= $row + $history && $last >= $row + $history_end - 1;
             next if $whole_history;

@@ -22,8 +22,8 @@ sub add_and_delete {
     value('VACUUM keypool.key_meters, keypool.quota_meters');
     return $pages;
 }
-is(add_and_delete(), '20|40', 'two meters of keys fill a page, and a quota has one of its own');
-is(add_and_delete(), '20|40', "the next take the places of those that were deleted ($_)") for 1 .. 3;
+is(add_and_delete(), '40|40', 'each meter has a page of its own');
+is(add_and_delete(), '40|40', "the next take the places of those that were deleted ($_)") for 1 .. 3;
 
 # JSON, by Python always, and by Node where it is installed.
 my $row = q{SELECT row_to_json(s) FROM keypool_select('j', 10) s};

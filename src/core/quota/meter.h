@@ -29,6 +29,8 @@ namespace keypool {
 inline constexpr uint32_t kLayout = 2;
 inline constexpr int kRingSlots = 64;  // more than the 61 that a window touches
 inline constexpr int kMinuteSlots = 60;
+inline constexpr int kUsageHours = 48;
+inline constexpr int kUsageDays = 31;
 inline constexpr int kOpenSlots = 16;          // coarser slots of the calls that are still open
 inline constexpr int kTrackedSelections = 63;  // selections of one second that are known one by one
 inline constexpr int kBlockedModels = 8;
@@ -82,6 +84,17 @@ struct History {
   uint16_t rate_limited[kMinuteSlots];
 };
 
+// What was counted in an hour or a day (usage.h). Slot i of their rings holds a number n with n % slots == i.
+struct UsageSlot {
+  uint32_t number;  // of hours or days since 1970; 0: empty
+  uint32_t requests;
+  uint32_t rate_limited;
+  uint32_t peak_requests;  // of the busiest minute
+  int64_t tokens;          // all, whatever the meter counts
+  uint32_t peak_tokens;    // likewise of the minute that is busiest in tokens
+  uint32_t unused;
+};
+
 // Stops what goes through the meter after failures (breaker.h).
 struct Breaker {
   TimeUs open_until;  // or suspect
@@ -107,6 +120,8 @@ struct RecordedMeter {
   History history;
   uint32_t model_hash[kBlockedModels];         // models that are blocked on this key
   TimeUs model_blocked_until[kBlockedModels];  // 0: this place is free
+  UsageSlot hours[kUsageHours];                // that are over, UTC
+  UsageSlot days[kUsageDays];                  // what is over of them
 };
 
 // Open reservations of one second.
@@ -155,8 +170,9 @@ struct Meter {
 };
 
 static_assert(std::has_unique_object_representations_v<Meter>);  // no padding
-static_assert(sizeof(RecordedSlot) == 24 && sizeof(ReservedSlot) == 16 && sizeof(OpenSlot) == 16);
-static_assert(sizeof(RecordedMeter) == 2440 && sizeof(ReservedMeter) == 1352 && sizeof(Meter) == 4024);
+static_assert(sizeof(RecordedSlot) == 24 && sizeof(ReservedSlot) == 16 && sizeof(OpenSlot) == 16 &&
+              sizeof(UsageSlot) == 32);
+static_assert(sizeof(RecordedMeter) == 4968 && sizeof(ReservedMeter) == 1352 && sizeof(Meter) == 6552);
 
 // A meter that nothing has happened to.
 Meter FreshMeter(uint32_t ring_width, uint32_t call_timeout) noexcept;

@@ -4,6 +4,7 @@
 #include "core/quota/limits.h"
 #include "core/quota/slots.h"
 #include "core/quota/text_fields.h"
+#include "core/quota/usage.h"
 
 namespace keypool {
 
@@ -28,10 +29,17 @@ void FormatPeriod(FieldWriter *writer, std::string_view name, const Totals &tota
 }
 
 void FormatMinutes(FieldWriter *writer, const Meter &meter) {
-  MinuteUse use[kMinuteSlots];
-  int count = UsageByMinute(meter, kMinuteSlots, NewestRecorded(meter.recorded), use);
+  UsageSlot use[kMaxUsage];
+  int count = UsageBy(meter, Span::kMinute, kMinuteSlots, NewestRecorded(meter.recorded), use);
   for (int i = 0; i < count; ++i)
-    writer->Field("minute", use[i].minute, use[i].requests, use[i].tokens, use[i].rate_limited);
+    writer->Field("minute", use[i].number, use[i].requests, use[i].tokens, use[i].rate_limited);
+}
+
+void FormatPast(FieldWriter *writer, std::string_view name, const UsageSlot *slots, int count) {
+  for (const UsageSlot *slot = slots; slot < slots + count; ++slot)
+    if (slot->number != 0)
+      writer->Field(name, slot->number, slot->requests, slot->tokens, slot->rate_limited, slot->peak_requests,
+                    slot->peak_tokens);
 }
 
 void FormatRecorded(FieldWriter *writer, const Meter &meter) {
@@ -58,6 +66,8 @@ void FormatRecorded(FieldWriter *writer, const Meter &meter) {
   for (int i = 0; i < kBlockedModels; ++i)
     if (recorded.model_blocked_until[i] != 0)
       writer->Field("model", recorded.model_hash[i], recorded.model_blocked_until[i]);
+  FormatPast(writer, "past_hour", recorded.hours, kUsageHours);
+  FormatPast(writer, "past_day", recorded.days, kUsageDays);
 }
 
 int64_t NotNegative(int64_t count) { return std::max<int64_t>(count, 0); }
@@ -133,6 +143,18 @@ bool ParseModel(std::string_view value, RecordedMeter *recorded) {
   return false;
 }
 
+// Hours or days, of which there are `count`.
+bool ParsePast(std::string_view value, UsageSlot *slots, uint32_t count, uint32_t latest) {
+  UsageSlot slot = {};
+  if (!ParseNumbers(value, &slot.number, &slot.requests, &slot.tokens, &slot.rate_limited, &slot.peak_requests,
+                    &slot.peak_tokens))
+    return false;
+  UsageSlot &at = slots[slot.number % count];
+  if (slot.number == 0 || slot.number > latest || at.number != 0) return false;
+  at = slot;
+  return true;
+}
+
 bool ParseReserved(std::string_view value, ReservedMeter *reserved) {
   ReservedSlot slot;
   if (!ParseNumbers(value, &slot.second, &slot.selected, &slot.open, &slot.tokens, &slot.output)) return false;
@@ -180,6 +202,8 @@ bool ParseRecordedField(const NameAndValue &field, MeterRead *read, bool *is_kno
   if (name == "slot") return ParseSlot(value, recorded);
   if (name == "minute") return ParseMinute(value, &read->minutes);
   if (name == "model") return ParseModel(value, recorded);
+  if (name == "past_hour") return ParsePast(value, recorded->hours, kUsageHours, kLatestSecond / 3600);
+  if (name == "past_day") return ParsePast(value, recorded->days, kUsageDays, kLatestSecond / 86400);
   *is_known = false;
   return false;
 }

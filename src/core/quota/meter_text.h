@@ -8,6 +8,7 @@
 //   day=end/requests/tokens/output/cached/cost month=(likewise)
 //   slot=number/requests/tokens/output/settled bits or cost
 //   minute=M/requests/tokens/rate_limited model=hash/blocked_until
+//   past_hour=hour/requests/tokens/rate_limited/peak requests/peak tokens past_day=(likewise)
 //   turn=N last_selected_at=US selections=N releases=N expiries=N rate_limits=N without_model=N without_model_at=US
 //   probe_until=S
 //   reserved=S/selected/open/tokens/output open=number/calls/tokens/cost
@@ -25,7 +26,7 @@
 
 namespace keypool {
 
-inline constexpr size_t kMaxMeterText = 16384;
+inline constexpr size_t kMaxMeterText = 32768;
 
 // Writes the text form, with a NUL, and returns its length. What a crash tore is written as the nearest that can be.
 size_t FormatMeter(const Meter &meter, char (&out)[kMaxMeterText]) noexcept;

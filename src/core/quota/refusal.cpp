@@ -2,6 +2,7 @@
 #include "core/quota/refusal.h"
 
 #include "core/quota/breaker.h"
+#include "core/quota/usage.h"
 
 namespace keypool {
 
@@ -42,9 +43,9 @@ TimeUs ModelBlockedUntil(const RecordedMeter &recorded, uint32_t model_hash) {
 
 // When somebody may have settled a call.
 TimeUs NextSettling(const Meter &meter, TimeUs now) {
-  MinuteUse use[kMinuteSlots];
+  UsageSlot use[kMaxUsage];
   int64_t settled = 0;
-  int count = UsageByMinute(meter, 2, now, use);
+  int count = UsageBy(meter, Span::kMinute, 2, now, use);
   for (int i = 0; i < count; ++i) settled += use[i].requests;
   TimeUs seen = StartOf(60 + SecondOf(now) % 60);
   return now + std::clamp(settled == 0 ? kLongestGuess : seen / settled, kShortestGuess, kLongestGuess);

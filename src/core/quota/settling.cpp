@@ -5,6 +5,7 @@
 
 #include "core/quota/breaker.h"
 #include "core/quota/slots.h"
+#include "core/quota/usage.h"
 
 namespace keypool {
 
@@ -186,6 +187,7 @@ void BeginMinute(MeterEdit *edit, TimeUs now) {
   Minute newest = MinuteOf(NewestRecorded(recorded)), minute = MinuteOf(now);
   if (minute == newest) return;
   assert(minute > newest);
+  if (newest != 0 && newest / kMinutesOfHour != minute / kMinutesOfHour) CloseHour(edit);
   MinuteSlot passed = {SaturatingSlotSum(0, recorded.totals.requests - recorded.minute_requests),
                        SaturatingSlotSum(0, recorded.totals.tokens - recorded.minute_tokens)};
   edit->Set(recorded.history.minute[MinuteIndex(newest)], passed);

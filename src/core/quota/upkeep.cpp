@@ -1,6 +1,7 @@
 // upkeep.cpp - changes of a meter that no call makes: calls dropped, widths configured, a clock that was wrong.
 #include "core/quota/settling.h"
 #include "core/quota/slots.h"
+#include "core/quota/usage.h"
 
 namespace keypool {
 
@@ -112,10 +113,10 @@ int64_t OutputOfMinute(const Meter &meter, Second second) {
 // up again, as by ROLLBACK, forgets no limit.
 void FillRing(const Meter &before, Meter *meter) {
   TimeUs now = MeterNow(before, 0);
-  MinuteUse uses[kMinuteSlots];
-  int count = UsageByMinute(before, BySecond(*meter) ? 2 : kMinuteSlots, now, uses);
+  UsageSlot uses[kMaxUsage];
+  int count = UsageBy(before, Span::kMinute, BySecond(*meter) ? 2 : kMinuteSlots, now, uses);
   for (int i = 0; i < count; ++i) {
-    Second second = BySecond(*meter) ? SecondOf(now) : uses[i].minute * 60;
+    Second second = BySecond(*meter) ? SecondOf(now) : uses[i].number * 60;
     RecordedSlot slot = RecordedSlotOf(*meter, SlotNumber(*meter, second));
     slot.requests = SaturatingSlotSum(slot.requests, uses[i].requests);
     slot.tokens = SaturatingSlotSum(slot.tokens, uses[i].tokens);

@@ -93,21 +93,6 @@ int64_t GrownBy(int64_t total, int64_t start) {
   return total - start;
 }
 
-uint32_t Cut32(int64_t amount) { return static_cast<uint32_t>(std::min(amount, kMaxSlotAmount)); }
-
-MinuteUse UseInMinute(const RecordedMeter &recorded, Minute minute, Minute newest) {
-  int at = MinuteIndex(minute);
-  MinuteUse use = {minute, 0, recorded.history.rate_limited[at], 0};
-  if (minute == newest) {
-    use.requests = Cut32(GrownBy(recorded.totals.requests, recorded.minute_requests));
-    use.tokens = GrownBy(recorded.totals.tokens, recorded.minute_tokens);
-  } else {
-    use.requests = recorded.history.minute[at].requests;
-    use.tokens = recorded.history.minute[at].tokens;
-  }
-  return use;
-}
-
 }  // namespace
 
 Meter FreshMeter(uint32_t ring_width, uint32_t call_timeout) noexcept {
@@ -190,20 +175,6 @@ PeriodUse UseInPeriod(const Meter &meter, const Period &period, const CountRule 
   grown.output = std::min(grown.output, grown.tokens);
   grown.cached = std::min(grown.cached, grown.tokens - grown.output);
   return {GrownBy(totals.requests, period.requests), CountedTokens(grown, rule), GrownBy(totals.cost, period.cost)};
-}
-
-int UsageByMinute(const Meter &meter, int minutes, TimeUs now, MinuteUse (&out)[kMinuteSlots]) noexcept {
-  assert(minutes >= 1 && minutes <= kMinuteSlots);
-  Minute newest = MinuteOf(NewestRecorded(meter.recorded));
-  Minute current = MinuteOf(MeterNow(meter, now));
-  int count = 0;
-  for (Minute age = 0; age < static_cast<Minute>(minutes); ++age) {
-    Minute minute = current - age;
-    if (newest - minute >= kMinuteSlots) continue;  // newer than anything recorded, or older than the history
-    MinuteUse use = UseInMinute(meter.recorded, minute, newest);
-    if (use.requests != 0 || use.rate_limited != 0 || use.tokens != 0) out[count++] = use;
-  }
-  return count;
 }
 
 bool ClockWasWrong(const Meter &meter, TimeUs now) noexcept { return MeterNow(meter, now) - now > StartOf(kClockLead); }

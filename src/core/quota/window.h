@@ -60,16 +60,6 @@ struct PeriodUse {
 };
 PeriodUse UseInPeriod(const Meter &meter, const Period &period, const CountRule &rule, TimeUs now) noexcept;
 
-struct MinuteUse {
-  Minute minute;
-  uint32_t requests;
-  uint32_t rate_limited;
-  int64_t tokens;  // all, whatever the meter counts
-};
-
-// Writes the minutes that hold something, among the last `minutes` (1 to 60), newest first; returns how many.
-int UsageByMinute(const Meter &meter, int minutes, TimeUs now, MinuteUse (&out)[kMinuteSlots]) noexcept;
-
 // Whether the meter has seen a time so far ahead (more than kClockLead) that the clock must have been wrong then, or a
 // crash has torn the meter: before anything else is done with it, MoveToNow.
 inline constexpr Second kClockLead = 600;

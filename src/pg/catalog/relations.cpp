@@ -56,6 +56,7 @@ static KeypoolRelations look_up(void) {
   found.provider_keys_by_order = find("provider_keys_order", schema);
   found.provider_keys_by_fingerprint = find("provider_keys_fingerprint", schema);
   found.quotas = find("quotas", schema);
+  found.quotas_by_id = find("quotas_pkey", schema);
   found.quotas_by_name = find("quotas_name", schema);
   found.providers = find("providers", schema);
   found.providers_by_name = find("providers_pkey", schema);
@@ -64,6 +65,11 @@ static KeypoolRelations look_up(void) {
   found.quota_meters = find("quota_meters", schema);
   found.quota_meters_by_quota = find("quota_meters_pkey", schema);
   found.wakeups = find("wakeups", schema);
+  found.refusals = find("refusals", schema);
+  found.refusals_by_provider = find("refusals_provider", schema);
+  found.event_log = find("event_log", schema);
+  found.event_log_by_age = find("event_log_age", schema);
+  found.event_ids = find("event_ids", schema);
   found.grants = find("grants", schema);
   found.error_rules = find("error_rules", schema);
   found.master_keys = find("master_keys", schema);

@@ -96,6 +96,24 @@ enum MetersColumn : AttrNumber { kMetersId = 1, kMetersMeter };
 // Columns of keypool.wakeups.
 enum WakeupsColumn : AttrNumber { kWakeupSlot = 1, kWakeupRing };
 
+// Columns of keypool.refusals, in order.
+enum RefusalsColumn : AttrNumber { kRefusalsProvider = 1, kRefusalsCounts };
+
+// Columns of keypool.event_log, in order.
+enum EventLogColumn : AttrNumber {
+  kEventId = 1,
+  kEventAt,
+  kEventOfCalls,
+  kEventName,
+  kEventProvider,
+  kEventSubject,
+  kEventSubjectName,
+  kEventRole,
+  kEventSessionRole,
+  kEventDetails,
+  kEventColumns = kEventDetails,
+};
+
 // Columns of keypool.master_keys.
 enum MasterKeysColumn : AttrNumber { kMasterKeysId = 1, kMasterKeysFingerprint };
 
@@ -125,6 +143,7 @@ struct KeypoolRelations {
   Oid provider_keys_by_order;        // its index on (provider_id, priority, id)
   Oid provider_keys_by_fingerprint;  // its index on (provider_id, fingerprint)
   Oid quotas;
+  Oid quotas_by_id;    // its primary key
   Oid quotas_by_name;  // its unique index on (provider_id, name)
   Oid providers;
   Oid providers_by_name;  // its primary key
@@ -133,6 +152,11 @@ struct KeypoolRelations {
   Oid quota_meters;
   Oid quota_meters_by_quota;  // its primary key
   Oid wakeups;
+  Oid refusals;
+  Oid refusals_by_provider;  // its index on (provider_id)
+  Oid event_log;
+  Oid event_log_by_age;  // its index on (of_calls, id)
+  Oid event_ids;         // the sequence of their ids
   Oid grants;
   Oid error_rules;
   Oid master_keys;

@@ -7,6 +7,7 @@ extern "C" {
 #include "port/pg_bitutils.h"
 }
 
+#include "core/provider/error_rules.h"
 #include "core/quota/model_pattern.h"
 #include "pg/pool/blame.h"
 #include "pg/pool/breaker_guard.h"
@@ -14,6 +15,7 @@ extern "C" {
 #include "pg/server/clock.h"
 #include "pg/server/report.h"
 #include "pg/server/settings.h"
+#include "pg/state/event_log.h"
 #include "pg/state/meter_log.h"
 #include "pg/state/wakeups.h"
 
@@ -283,6 +285,12 @@ static GuardSays ask_guard(const Settlement &settlement, const ReadLease &lease,
   return breaker_guard_begin(settlement.key, settlement.failure, lease.lease.reservation.second, right, guard);
 }
 
+static void note_opened(const CallMeters &call, uint8 opened, uint8 reason, std::string_view provider) {
+  const char *answer_class = keypool::AnswerClassName(static_cast<keypool::AnswerClass>(reason));
+  for (int i = 0; i < call.count; ++i)
+    if ((opened & (1 << i)) != 0) event_log_note({"breaker_opened", provider, &call.place[i]->id, answer_class});
+}
+
 // False if the guard must be asked anew, since the failure would open a breaker by now.
 static bool settle(const Settlement &settlement, const ReadLease &lease, GuardSays guard, Right right,
                    Settled *settled) {
@@ -310,6 +318,7 @@ static bool settle(const Settlement &settlement, const ReadLease &lease, GuardSa
     CallEnded ended;
     uint32 hash = key.pool->hash;
     Before before = end_call(tables, hash, &call, cooldown, guard == GuardSays::kWouldNotOpen, &end, &ended);
+    if (before == Before::kNothing) note_opened(call, ended.opened, settlement.failure.reason, key.pool->provider);
     meter_tables_close(tables);
     if (before == Before::kAskGuard) return false;
     if (before == Before::kNothing) {

@@ -9,6 +9,7 @@
 int keypool_breaker_threshold = 5;
 int keypool_cache_size = 16384;
 int keypool_default_cooldown = 60;
+int keypool_keep_events = 1000;
 int keypool_max_cooldown = 86400;
 int keypool_max_waiters = 50;
 bool keypool_log_reservations = false;
@@ -76,6 +77,9 @@ void settings_init(void) {
                           64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.default_cooldown", "Cooldown of a key after a 429 that says no time.", nullptr,
                           &keypool_default_cooldown, 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("keypool.keep_events", "How many events keypool.events keeps, of changes and of calls each.",
+                          "0: none are written.", &keypool_keep_events, 1000, 0, 1000000, PGC_SUSET, 0, nullptr,
+                          nullptr, nullptr);
   DefineCustomIntVariable("keypool.max_cooldown", "Longest cooldown that a 429 can start.", nullptr,
                           &keypool_max_cooldown, 86400, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("keypool.max_waiters", "How many selections with max_wait may wait for a provider.",

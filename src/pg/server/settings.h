@@ -8,6 +8,7 @@
 extern int keypool_cache_size;             // kB
 extern int keypool_default_cooldown;       // seconds
 extern int keypool_max_cooldown;           // seconds
+extern int keypool_keep_events;            // of changes, and of calls; 0: none are written
 extern int keypool_max_waiters;            // selections that wait for one provider; 0: none does
 extern int keypool_breaker_threshold;       // failures of a key in a row that open its breaker; 0: none do
 extern bool keypool_log_reservations;      // whether selections are logged

@@ -1,6 +1,10 @@
 // answers.cpp - keypool_report, keypool_explain_answer and keypool_set_error_rule: what providers answer.
 #include "pg/server/postgres_api.h"
 
+extern "C" {
+#include "utils/json.h"
+}
+
 #include "core/quota/model_pattern.h"
 #include "pg/catalog/owner_query.h"
 #include "pg/catalog/relations.h"
@@ -10,6 +14,7 @@
 #include "pg/server/report.h"
 #include "pg/sql/selection_row.h"
 #include "pg/sql/trigger_rows.h"
+#include "pg/state/event_log.h"
 
 using keypool::AnswerClass;
 using keypool::AnswerEffect;
@@ -176,6 +181,28 @@ static void check_rule(FunctionCallInfo fcinfo) {
     refuse("class must be ok, rate, exhausted, billing, auth, forbidden, overloaded, server, client or unsent");
 }
 
+static void append_text(StringInfo json, const char *name, Datum value, bool is_null) {
+  if (is_null) return;
+  appendStringInfo(json, "%s\"%s\": ", json->len == 1 ? "" : ", ", name);
+  escape_json(json, TextDatumGetCString(value));
+}
+
+static void log_rule_change(const TriggerData *trigger) {
+  TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+  auto row = read_trigger_row<kErrorRulesColumns>(new_tuple(trigger), columns, read_error_rules_row);
+  StringInfoData json;
+  initStringInfo(&json);
+  appendStringInfoChar(&json, '{');
+  if (!row.is_null(kErrorRulesStatus))
+    appendStringInfo(&json, "\"http_status\": %d", DatumGetInt32(row.value(kErrorRulesStatus)));
+  for (AttrNumber column : {kErrorRulesCode, kErrorRulesClass, kErrorRulesScope})
+    append_text(&json, row.name(column), row.value(column), row.is_null(column));
+  appendStringInfoChar(&json, '}');
+  bool deleted = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
+  event_log_add(
+      {deleted ? "error_rule_removed" : "error_rule_set", {}, nullptr, row.text_of(kErrorRulesProvider), json.data});
+}
+
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_report);
@@ -241,7 +268,9 @@ Datum keypool_set_error_rule(PG_FUNCTION_ARGS) {
 // FOR EACH STATEMENT. Announced before as well, as changes of keys are.
 PG_FUNCTION_INFO_V1(keypool_tell_rules_change);
 Datum keypool_tell_rules_change(PG_FUNCTION_ARGS) {
-  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.tell_rules_change", {relations().error_rules}, 0)->tg_relation);
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.tell_rules_change", {relations().error_rules}, 0);
+  CacheInvalidateRelcache(trigger->tg_relation);
+  if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event)) log_rule_change(trigger);
   return PointerGetDatum(nullptr);
 }
 

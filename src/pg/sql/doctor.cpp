@@ -23,26 +23,18 @@ extern "C" {
 #include "pg/sql/quota_overlap.h"
 #include "pg/state/meter_store.h"
 
-static constexpr int kColumn = 58;  // so that psql shows the table at 80 columns
+// How bad it is if a check is not ok: an error loses something or stops a key from serving, or may any moment.
+enum class Severity : uint8 { kWarning, kError };
 
-// Breaks lines at spaces.
-static char *wrapped(const char *text) {
-  char *result = pstrdup(text);
-  char *line = result;
-  char *last_space = nullptr;
-  for (char *at = result; *at != '\0'; ++at) {
-    if (*at == ' ') last_space = at;
-    if (at - line < kColumn || last_space == nullptr) continue;
-    *last_space = '\n';
-    line = last_space + 1;
-    last_space = nullptr;
-  }
-  return result;
-}
-
-static void put_check(ReturnSetInfo *result, const char *check, bool ok, const char *advice) {
-  Datum values[] = {CStringGetTextDatum(check), CStringGetTextDatum(ok ? "ok" : wrapped(advice))};
-  bool nulls[] = {false, false};
+// `number`: how many things are not as they should be; 0: it is ok.
+static void put_check(ReturnSetInfo *result, const char *check, Severity severity, int64 number, const char *advice) {
+  bool ok = number == 0;
+  Datum values[] = {CStringGetTextDatum(check), BoolGetDatum(ok),
+                    CStringGetTextDatum(ok                             ? "ok"
+                                        : severity == Severity::kError ? "error"
+                                                                       : "warning"),
+                    Int64GetDatum(number), CStringGetTextDatum(ok ? "ok" : advice)};
+  bool nulls[lengthof(values)] = {};
   tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -58,11 +50,11 @@ static bool setting_is_off(const char *name, const char *off) {
 }
 
 static void check_keyring(ReturnSetInfo *result, const keypool::Status &problem) {
-  put_check(result, "keyring", problem.ok(),
+  put_check(result, "keyring", Severity::kError, !problem.ok(),
             psprintf("%s; until that is corrected nothing can be sealed", problem.message));
   put_check(
-      result, "statements hidden",
-      session_preload_libraries_string != nullptr && strstr(session_preload_libraries_string, "keypool") != nullptr,
+      result, "statements hidden", Severity::kWarning,
+      session_preload_libraries_string == nullptr || strstr(session_preload_libraries_string, "keypool") == nullptr,
       "set session_preload_libraries = 'keypool', so that the log hides a typed secret from a session's first "
       "statement on");
 }
@@ -134,7 +126,7 @@ static void check_duplicates(ReturnSetInfo *result) {
         "array_agg(id) FROM keypool.provider_keys WHERE fingerprint IS NOT NULL GROUP BY provider_id, fingerprint, "
         "account, attributes HAVING count(*) > 1 finds them; delete all but one of each",
         static_cast<long long>(shared));
-  put_check(result, "duplicates", shared + unknown == 0, advice);
+  put_check(result, "duplicates", Severity::kWarning, shared > 0 ? shared : unknown, advice);
 }
 
 static void check_meters(ReturnSetInfo *result) {
@@ -144,20 +136,20 @@ static void check_meters(ReturnSetInfo *result) {
       " (SELECT pg_catalog.count(*) FROM keypool.quotas q WHERE NOT EXISTS (SELECT FROM"
       " keypool.quota_meters m WHERE m.quota_id OPERATOR(pg_catalog.=) q.id))";
   int64 missing = count_rows(kMissing);
-  put_check(result, "meters", missing == 0,
+  put_check(result, "meters", Severity::kError, missing,
             psprintf("keys and quotas that have no meter and are not used: %lld; run SELECT * FROM keypool_heal()",
                      static_cast<long long>(missing)));
   MeterCensus census = meter_store_census(clock_now());
-  put_check(result, "clock", census.ahead == 0,
+  put_check(result, "clock", Severity::kWarning, census.ahead,
             psprintf("counters that are more than 10 minutes ahead of the server's clock, which was wrong once: %lld; "
                      "their next use moves them to now, and until then they are full or blocked as they were",
                      static_cast<long long>(census.ahead)));
-  put_check(result, "breakers", census.resting == 0,
+  put_check(result, "breakers", Severity::kWarning, census.resting,
             psprintf("keys and quotas that rest after failures: %lld; see breaker, breaker_until and breaker_reason in "
                      "keypool.keys; keypool_set_secret() gives a key another secret, and keypool_clear_cooldown() lets "
                      "it serve at once",
                      static_cast<long long>(census.resting)));
-  put_check(result, "models", census.without_model == 0,
+  put_check(result, "models", Severity::kWarning, census.without_model,
             psprintf("keys of providers that tell models apart for which calls of the last day named no model, and so "
                      "met no quota that is for some models: %lld; give keypool_select() the model",
                      static_cast<long long>(census.without_model)));
@@ -167,10 +159,33 @@ static void check_meters(ReturnSetInfo *result) {
 // refused then.
 static void check_quotas(ReturnSetInfo *result) {
   char *crowd = find_crowd_anywhere();
-  put_check(result, "quotas", crowd == nullptr,
+  put_check(result, "quotas", Severity::kError, crowd != nullptr,
             psprintf("more than %d of a provider can apply to one request, which is refused: %s; give one of them "
                      "another account or other models",
                      keypool::kMaxQuotas, crowd));
+}
+
+// Quotas that limit nothing, and accounts that nothing limits: most likely one is written in two ways.
+static void check_accounts(ReturnSetInfo *result) {
+  static const char *const kUnused =
+      "SELECT pg_catalog.count(*) FROM keypool.quotas q WHERE NOT EXISTS (SELECT FROM keypool.provider_keys k"
+      " WHERE k.provider_id OPERATOR(pg_catalog.=) q.provider_id AND (q.account IS NULL"
+      " OR pg_catalog.starts_with(k.account OPERATOR(pg_catalog.||) '/', q.account OPERATOR(pg_catalog.||) '/')))";
+  static const char *const kUnlimited =
+      "SELECT pg_catalog.count(DISTINCT (k.provider_id, k.account)) FROM keypool.provider_keys k"
+      " WHERE k.account IS NOT NULL AND NOT EXISTS (SELECT FROM keypool.quotas q"
+      " WHERE k.provider_id OPERATOR(pg_catalog.=) q.provider_id AND (q.account IS NULL"
+      " OR pg_catalog.starts_with(k.account OPERATOR(pg_catalog.||) '/', q.account OPERATOR(pg_catalog.||) '/')))";
+  int64 unused = count_rows(kUnused);
+  put_check(result, "unused quotas", Severity::kWarning, unused,
+            psprintf("quotas that no key draws on: %lld; compare account in keypool_list_quotas() and in keypool.keys",
+                     static_cast<long long>(unused)));
+  int64 unlimited = count_rows(kUnlimited);
+  put_check(
+      result, "accounts", Severity::kWarning, unlimited,
+      psprintf("accounts of keys that no quota is for: %lld; make one with keypool_set_quota(), or compare account "
+               "in keypool.keys and in keypool_list_quotas()",
+               static_cast<long long>(unlimited)));
 }
 
 static void check_expiry(ReturnSetInfo *result) {
@@ -178,7 +193,7 @@ static void check_expiry(ReturnSetInfo *result) {
       "SELECT pg_catalog.count(*) FROM keypool.provider_keys WHERE is_active AND expires_at"
       " OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.+) '7 days'::pg_catalog.interval)";
   int64 expiring = count_rows(kExpiring);
-  put_check(result, "expiry", expiring == 0,
+  put_check(result, "expiry", Severity::kWarning, expiring,
             psprintf("keys that have expired or will within 7 days: %lld; see expires_at in keypool.keys; replace, "
                      "switch off or delete them",
                      static_cast<long long>(expiring)));
@@ -190,28 +205,29 @@ static void check_secrets(ReturnSetInfo *result, const keypool::Status &problem)
   if (problem.ok())
     advice = psprintf("; see keypool.keyring for a missing master key, or give these keys a new key_value:%s%s",
                       census.examples, census.unopened > kExamples ? " ..." : "");
-  put_check(result, "secrets open", census.unopened == 0,
+  put_check(result, "secrets open", Severity::kError, census.unopened,
             psprintf("%lld do not%s", static_cast<long long>(census.unopened), advice));
-  put_check(result, "secrets sealed", census.legacy + census.plain == 0,
+  put_check(result, "secrets sealed", Severity::kWarning, census.legacy + census.plain,
             psprintf("%lld in the old form, %lld in plaintext: run SELECT * FROM keypool_heal()",
                      static_cast<long long>(census.legacy), static_cast<long long>(census.plain)));
 }
 
 // What logs statements beside log_statement.
 static void check_other_logging(ReturnSetInfo *result) {
-  put_check(result, "auto_explain", setting_is_off("auto_explain.log_min_duration", "-1"),
+  put_check(result, "auto_explain", Severity::kWarning, !setting_is_off("auto_explain.log_min_duration", "-1"),
             "logs plans with their constants; keypool hides what it can: pass secrets as bind parameters or OpenPGP "
             "messages");
-  put_check(result, "pgaudit", setting_is_off("pgaudit.log", "none") && setting_is_off("pgaudit.role", ""),
+  put_check(result, "pgaudit", Severity::kWarning,
+            !setting_is_off("pgaudit.log", "none") || !setting_is_off("pgaudit.role", ""),
             "logs what people type, and bind if pgaudit.log_parameter is on; keypool hides it in statements that name "
             "keypool_add_key, keypool_set_secret, keypool_update_key or provider_keys: give secrets to these, not to "
             "functions that call them");
-  put_check(result, "debug_print",
-            setting_is_off("debug_print_parse", "off") && setting_is_off("debug_print_rewritten", "off") &&
-                setting_is_off("debug_print_plan", "off"),
+  put_check(result, "debug_print", Severity::kWarning,
+            !setting_is_off("debug_print_parse", "off") || !setting_is_off("debug_print_rewritten", "off") ||
+                !setting_is_off("debug_print_plan", "off"),
             "logs constants byte by byte; keypool hides what it can: set debug_print_parse, debug_print_rewritten and "
             "debug_print_plan off");
-  put_check(result, "log hook", log_hiding_comes_first(),
+  put_check(result, "log hook", Severity::kWarning, !log_hiding_comes_first(),
             "another library sees entries of the log before keypool hides secrets in them: load it before keypool");
 }
 
@@ -243,7 +259,7 @@ static void check_cache(ReturnSetInfo *result) {
   }
   SPI_finish();
   put_check(
-      result, "cache", too_large == 0,
+      result, "cache", Severity::kWarning, too_large,
       psprintf("too large for keypool.cache_size, and so read again after each use of another: %lld of the providers, "
                "with up to %lld keys; set keypool.cache_size = '%lldkB'",
                static_cast<long long>(too_large), static_cast<long long>(largest_keys),
@@ -251,11 +267,12 @@ static void check_cache(ReturnSetInfo *result) {
 }
 
 static void check_logging(ReturnSetInfo *result) {
-  put_check(result, "log_statement", setting_is("log_statement", "none") || setting_is("log_statement", "ddl"),
+  put_check(result, "log_statement", Severity::kWarning,
+            !setting_is("log_statement", "none") && !setting_is("log_statement", "ddl"),
             "logs what people type; keypool hides what it can: pass secrets as bind parameters or OpenPGP messages");
-  put_check(result, "log_min_duration", setting_is("log_min_duration_statement", "-1"),
+  put_check(result, "log_min_duration", Severity::kWarning, !setting_is("log_min_duration_statement", "-1"),
             "logs slow statements; keypool hides what it can: pass secrets as bind parameters or OpenPGP messages");
-  put_check(result, "log_parameters", setting_is("log_parameter_max_length_on_error", "0"),
+  put_check(result, "log_parameters", Severity::kWarning, !setting_is("log_parameter_max_length_on_error", "0"),
             "logs bind parameters of statements that fail: set log_parameter_max_length_on_error = 0");
   check_other_logging(result);
 }
@@ -313,9 +330,9 @@ static void check_tables(ReturnSetInfo *result) {
   const struct {
     Oid table;
     int triggers;
-  } expected[] = {{tables.provider_keys, 3}, {tables.quotas, 3},       {tables.providers, 3},
-                  {tables.key_meters, 4},    {tables.quota_meters, 4}, {tables.grants, 3},
-                  {tables.error_rules, 3},   {tables.master_keys, 1},  {tables.wakeups, 0}};
+  } expected[] = {{tables.provider_keys, 3}, {tables.quotas, 3},   {tables.providers, 3},   {tables.key_meters, 4},
+                  {tables.quota_meters, 4},  {tables.grants, 3},   {tables.error_rules, 3}, {tables.master_keys, 1},
+                  {tables.wakeups, 0},       {tables.refusals, 0}, {tables.event_log, 0}};
   TriggersFound all = {true, true};
   bool closed = true;
   for (const auto &[table, triggers] : expected) {
@@ -325,11 +342,11 @@ static void check_tables(ReturnSetInfo *result) {
   }
   // The view gives to whoever may use it what its owner has on the meters.
   closed = closed && is_closed(get_relname_relid("key_state", get_rel_namespace(tables.key_meters)));
-  put_check(result, "triggers", all.complete && all.always,
+  put_check(result, "triggers", Severity::kError, !all.complete || !all.always,
             all.complete
                 ? "a trigger of keypool's tables is off, or replication skips it: ALTER TABLE ... ENABLE ALWAYS TRIGGER"
                 : "a trigger of keypool's tables was dropped: create it again as the extension's script does");
-  put_check(result, "tables closed", closed,
+  put_check(result, "tables closed", Severity::kError, !closed,
             "somebody was granted rights on keypool's tables: revoke them, and use keypool_grant()");
 }
 
@@ -340,7 +357,7 @@ static void check_rebuilds(ReturnSetInfo *result) {
   for (const char *name : {"pg_squeeze", "pg_repack"})
     if (OidIsValid(get_extension_oid(name, true))) found = name;
   put_check(
-      result, "online rebuilds", found == nullptr,
+      result, "online rebuilds", Severity::kError, found != nullptr,
       psprintf("%s is installed: it loses what is recorded while it rebuilds keypool's tables, which never bloat; "
                "leave them out: pg_repack --exclude-extension keypool",
                found));
@@ -374,24 +391,26 @@ static bool has_standby(void) {
 
 static void check_failover(ReturnSetInfo *result) {
   bool safe = RecoveryInProgress() || !setting_is("synchronous_standby_names", "") || !has_standby();
-  put_check(result, "failover", safe,
+  put_check(result, "failover", Severity::kWarning, !safe,
             "standbys are asynchronous: a failover may lose what was recorded last; see synchronous_standby_names");
-  put_check(result, "pg_rewind", setting_is("data_checksums", "on") || setting_is("wal_log_hints", "on"),
+  put_check(result, "pg_rewind", Severity::kWarning,
+            !setting_is("data_checksums", "on") && !setting_is("wal_log_hints", "on"),
             "cannot bring this server back after a failover: set wal_log_hints = on, or enable checksums");
 }
 
 static void check_server(ReturnSetInfo *result) {
-  put_check(result, "TLS", listens_locally() || setting_is("ssl", "on"),
+  put_check(result, "TLS", Severity::kWarning, !listens_locally() && !setting_is("ssl", "on"),
             "the server listens on TCP without TLS, and secrets cross it: set ssl = on, or listen_addresses = ''");
-  put_check(result, "fsync", setting_is("fsync", "on"),
+  put_check(result, "fsync", Severity::kError, !setting_is("fsync", "on"),
             "is off: a crash of the machine may lose everything; set it on");
-  put_check(result, "full_page_writes", setting_is("full_page_writes", "on"),
+  put_check(result, "full_page_writes", Severity::kError, !setting_is("full_page_writes", "on"),
             "is off: a crash of the machine may tear pages; set it on");
-  put_check(result, "wal_consistency", setting_is("wal_consistency_checking", ""),
+  put_check(result, "wal_consistency", Severity::kError, !setting_is("wal_consistency_checking", ""),
             "wal_consistency_checking is set, which takes reservations for damage and stops recovery: set it to ''");
-  put_check(result, "checksums", setting_is("data_checksums", "on"),
+  put_check(result, "checksums", Severity::kWarning, !setting_is("data_checksums", "on"),
             "are off: a damaged page goes unnoticed; stop the server and run pg_checksums --enable");
-  put_check(result, "version", kServerIsTested, "this PostgreSQL is not tested with this keypool: use 15, 17 or 18");
+  put_check(result, "version", Severity::kWarning, !kServerIsTested,
+            "this PostgreSQL is not tested with this keypool: use 15, 17 or 18");
 }
 
 extern "C" {
@@ -407,6 +426,7 @@ Datum keypool_doctor(PG_FUNCTION_ARGS) {
   check_duplicates(result);
   check_meters(result);
   check_quotas(result);
+  check_accounts(result);
   check_expiry(result);
   check_cache(result);
   check_logging(result);

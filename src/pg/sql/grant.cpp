@@ -47,7 +47,9 @@ static const struct {
     {"keypool_status", kMonitor | kOperator},
     {"keypool_metrics", kMonitor | kOperator},
     {"keypool_open_calls", kMonitor | kOperator},
+    {"keypool_provider_usage", kMonitor | kOperator},
     {"keypool_usage", kMonitor | kOperator},
+    {"keypool_events", kMonitor | kOperator},
     {"keypool_keyring", kMonitor | kOperator},
     {"keypool_doctor", kMonitor | kOperator},
     {"keypool_clear_cooldown", kOperator},
@@ -69,7 +71,8 @@ static const struct {
 
 // And what they let it read.
 static const char *const kViews =
-    "keypool.status, keypool.keys, keypool.metrics, keypool.open_calls, keypool.key_usage_window, keypool.keyring";
+    "keypool.status, keypool.keys, keypool.metrics, keypool.open_calls, keypool.events, keypool.key_usage_window, "
+    "keypool.keyring, keypool.doctor";
 static constexpr int kViewSets = kMonitor | kOperator;
 
 struct GrantRequest {

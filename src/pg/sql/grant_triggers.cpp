@@ -5,13 +5,28 @@
 #include "pg/catalog/relations.h"
 #include "pg/secrets/known_master_keys.h"
 #include "pg/sql/trigger_rows.h"
+#include "pg/state/event_log.h"
+
+// An UPDATE takes one right and gives another; only the latter is told.
+static void log_change(const TriggerData *trigger) {
+  TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+  auto row = read_trigger_row<kGrantsColumns>(new_tuple(trigger), columns, read_grants_row);
+  const char *role = GetUserNameFromId(DatumGetObjectId(row.value(kGrantsRole)), true);
+  std::string_view rights = row.text_of(kGrantsRights);
+  const char *details = psprintf("{\"rights\": \"%.*s\"}", static_cast<int>(rights.size()), rights.data());
+  bool deleted = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
+  event_log_add({deleted ? "right_revoked" : "right_granted", row.text_of(kGrantsProvider), nullptr,
+                 role != nullptr ? role : std::string_view(), details});
+}
 
 extern "C" {
 
 // AFTER INSERT OR UPDATE OR DELETE ON keypool.grants FOR EACH ROW, AFTER TRUNCATE FOR EACH STATEMENT
 PG_FUNCTION_INFO_V1(keypool_after_grant_change);
 Datum keypool_after_grant_change(PG_FUNCTION_ARGS) {
-  CacheInvalidateRelcache(trigger_data(fcinfo, "keypool.after_grant_change", {relations().grants}, 0)->tg_relation);
+  TriggerData *trigger = trigger_data(fcinfo, "keypool.after_grant_change", {relations().grants}, 0);
+  CacheInvalidateRelcache(trigger->tg_relation);
+  if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event)) log_change(trigger);
   return PointerGetDatum(nullptr);
 }
 

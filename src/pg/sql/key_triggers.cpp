@@ -13,8 +13,10 @@
 #include "pg/server/key_ids.h"
 #include "pg/server/report.h"
 #include "pg/sql/attributes.h"
+#include "pg/sql/change_events.h"
 #include "pg/sql/trigger_rows.h"
 #include "pg/state/meter_store.h"
+#include "pg/state/refusal_rows.h"
 
 using keypool::SecretOwner;
 
@@ -141,11 +143,40 @@ static void insert_row(KeyRow *row) {
 }
 
 // A secret that was only sealed again is the same.
+static bool has_same_secret(const KeyRow &old_row, const KeyRow &row) {
+  return same_value(old_row, row, kKeysValue) ||
+         (!row.is_null(kKeysFingerprint) && same_value(old_row, row, kKeysFingerprint));
+}
+
 static void judge_new_secret(const TriggerData *trigger) {
   KeyRow old_row = read_row(trigger->tg_trigtuple, trigger), row = read_row(trigger->tg_newtuple, trigger);
-  bool same = same_value(old_row, row, kKeysValue) ||
-              (!row.is_null(kKeysFingerprint) && same_value(old_row, row, kKeysFingerprint));
-  if (!same && !is_replicating()) close_breaker_at_commit(owner_of(row).id);
+  if (!has_same_secret(old_row, row) && !is_replicating()) close_breaker_at_commit(owner_of(row).id);
+}
+
+// What has become of a key that was changed; null: nothing that people would want to know.
+static const char *change_of_key(KeyRow old_row, const KeyRow &row, const char **details) {
+  if (has_same_secret(old_row, row)) old_row.values[kKeysValue - 1] = row.values[kKeysValue - 1];
+  *details = describe_change(old_row, row);
+  bool unopened = !same_value(old_row, row, kKeysUnopenedSince) && !row.is_null(kKeysUnopenedSince);
+  if (unopened) return "secret_unopened";
+  if (!same_value(old_row, row, kKeysIsActive))
+    return DatumGetBool(row.value(kKeysIsActive)) ? "key_switched_on" : "key_switched_off";
+  return *details != nullptr ? "key_changed" : nullptr;
+}
+
+static void log_change(const TriggerData *trigger) {
+  KeyRow row = read_row(new_tuple(trigger), trigger);
+  const char *details = nullptr, *event;
+  if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) {
+    event = "key_added";
+    details = describe_new(row);
+  } else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) {
+    event = change_of_key(read_row(trigger->tg_trigtuple, trigger), row, &details);
+  } else {
+    event = "key_deleted";
+  }
+  SecretOwner key = owner_of(row);
+  if (event != nullptr) event_log_add({event, key.provider, &key.id, row.text_of(kKeysLabel), details});
 }
 
 extern "C" {
@@ -174,14 +205,18 @@ Datum keypool_after_key_change(PG_FUNCTION_ARGS) {
   if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)) {
     owner_execute("TRUNCATE keypool.key_meters", {});
     CacheInvalidateRelcache(trigger->tg_relation);
+    event_log_add({"keys_truncated", {}, nullptr, {}, nullptr});
     return PointerGetDatum(nullptr);
   }
   SecretOwner key = owner_of(read_row(trigger->tg_trigtuple, trigger));
-  if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+  if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) {
     meter_store_add(MeterKind::kKey, key.id, keypool::FreshMeter(keypool::kSecondSlots, call_timeout_of(key.provider)));
+    refusal_rows_add(key.provider);
+  }
   if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) meter_store_remove(MeterKind::kKey, key.id);
   tell_provider_change(key.provider);
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) judge_new_secret(trigger);
+  log_change(trigger);
   return PointerGetDatum(nullptr);
 }
 

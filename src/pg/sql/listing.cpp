@@ -1,5 +1,5 @@
-// listing.cpp - keypool_list_keys and keypool_usage: what the keys look like now, without their secrets.
-#include "pg/server/postgres_api.h"
+// listing.cpp - keypool_list_keys: what the keys look like now, without their secrets.
+#include "pg/sql/listing.h"
 
 #include "core/provider/error_rules.h"
 #include "core/quota/breaker.h"
@@ -93,12 +93,6 @@ static void set_state(ResultRow *result, ListedPool *listed, const KeyId &id) {
   result->Set(kState, is_null ? Datum{0} : CStringGetTextDatum(key_state_name(key_state(said))), is_null);
 }
 
-// A key without a meter looks like a fresh one.
-static void copy_meter(const MeterFinder &finder, const KeyId &id, Meter *copy) {
-  if (!meter_finder_copy(finder, id, copy))
-    *copy = keypool::FreshMeter(keypool::kSecondSlots, keypool::kDefaultCallTimeout);
-}
-
 // A meter that has seen a wrong time looks as its next use will leave it.
 static void move_wrong_clock(std::string_view provider, TimeUs now, Meter *copy) {
   if (!keypool::ClockWasWrong(*copy, now)) return;
@@ -106,6 +100,12 @@ static void move_wrong_clock(std::string_view provider, TimeUs now, Meter *copy)
   keypool::MeterEdit edit(copy);
   keypool::Second next = keypool::SecondOf(now) + 1;  // days and months are not shown
   keypool::MoveToNow(&edit, {next, next}, longest_block(*rules), now);
+}
+
+void copy_listed_meter(const MeterFinder &finder, const KeyId &id, std::string_view provider, TimeUs now, Meter *copy) {
+  if (!meter_finder_copy(finder, id, copy))
+    *copy = keypool::FreshMeter(keypool::kSecondSlots, keypool::kDefaultCallTimeout);
+  move_wrong_clock(provider, now, copy);
 }
 
 static void set_configuration(ResultRow *result, HeapTuple row, TupleDesc columns, TimeUs *inactive_until) {
@@ -175,8 +175,7 @@ static bool list_key(HeapTuple row, TupleDesc columns, const MeterFinder &finder
   enter_pool(pool, provider);
   set_state(listed, pool, id);
   Meter meter;
-  copy_meter(finder, id, &meter);
-  move_wrong_clock(provider, now, &meter);
+  copy_listed_meter(finder, id, provider, now, &meter);
   set_use(listed, meter, inactive_until, now);
   set_breaker(listed, meter, keypool::MeterNow(meter, now));
   return true;
@@ -210,81 +209,6 @@ static void list_keys(ReturnSetInfo *result, std::string_view provider, TimeUs n
   table_close(keys, AccessShareLock);
 }
 
-static int argument_minutes(FunctionCallInfo fcinfo, int number) {
-  argument_require(fcinfo, number, "minutes");
-  int minutes = PG_GETARG_INT32(number);
-  if (minutes < 1 || minutes > keypool::kMinuteSlots)
-    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("minutes must be between 1 and %d", keypool::kMinuteSlots));
-  return minutes;
-}
-
-// Checks the right to look at a key that the statement's snapshot sees, deleted since or not. False if it sees none.
-static bool check_listed(const KeyId &id, Snapshot snapshot, std::string_view *provider) {
-  Relation keys = table_open(relations().provider_keys, AccessShareLock);
-  ScanKeyData condition;
-  ScanKeyInit(&condition, kKeysId, BTEqualStrategyNumber, F_UUID_EQ, key_id_datum(id));
-  SysScanDesc scan = systable_beginscan(keys, relations().provider_keys_by_id, true, snapshot, 1, &condition);
-  HeapTuple row = systable_getnext(scan);
-  bool found = HeapTupleIsValid(row);
-  if (found) {
-    Datum values[kKeysColumns];
-    bool nulls[kKeysColumns];
-    read_provider_keys_row(row, RelationGetDescr(keys), values, nulls);
-    *provider = text_view(DatumGetTextPCopy(values[kKeysProvider - 1]));
-    privileges_require(Right::kMonitor, *provider);
-  }
-  systable_endscan(scan);
-  table_close(keys, AccessShareLock);
-  return found;
-}
-
-// The meter of a key that keypool_list_keys would show in the same statement, so that the two can be joined; false if
-// it would not.
-static bool read_listed_meter(const KeyId &id, TimeUs now, Meter *meter) {
-  Snapshot snapshot = GetActiveSnapshot();
-  std::string_view provider;
-  if (!check_listed(id, snapshot, &provider)) return false;
-  Relation meters = meter_table_open(MeterKind::kKey, AccessShareLock);
-  MeterFinder finder = meter_finder_begin(MeterKind::kKey, meters, snapshot);
-  copy_meter(finder, id, meter);
-  meter_finder_end(&finder);
-  table_close(meters, AccessShareLock);
-  move_wrong_clock(provider, now, meter);
-  return true;
-}
-
-// Copies the meter at a key's place; false if it is no longer there.
-static bool copy_from_place(const MeterTables &tables, MeterPlace *place, Meter *copy) {
-  Meters meters = {};
-  if (!meters_pin_key(tables, place, &meters) || !meters_lock(&meters, BUFFER_LOCK_SHARE)) return false;
-  *copy = *meters.meter[0];
-  meters_unlock(&meters, false);
-  return true;
-}
-
-// The meter of a key that is there now. Raises KP404 if it is not.
-static void read_meter(const KeyId &id, Meter *meter) {
-  for (int attempt = 0;; ++attempt) {
-    KeyReference key;
-    MeterTables tables;
-    if (!pool_cache_open_key(id, AccessShareLock, &key, &tables)) report_unknown_key();
-    privileges_require(Right::kMonitor, key.pool->provider);
-    bool there = copy_from_place(tables, key.place, meter);
-    meter_tables_close(tables);
-    if (there) return;
-    pool_cache_retry(key.pool->hash, attempt);
-  }
-}
-
-static void put_minute(ReturnSetInfo *result, Datum key, const keypool::MinuteUse &use) {
-  TimeUs start = TimeUs{use.minute} * 60 * keypool::kMicrosPerSecond;
-  Datum values[] = {key, TimestampTzGetDatum(clock_to_timestamptz(start)), Int64GetDatum(use.requests),
-                    Int64GetDatum(use.tokens), Int64GetDatum(use.rate_limited)};
-  bool nulls[lengthof(values)] = {};
-  tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
 extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_list_keys);
@@ -296,21 +220,6 @@ Datum keypool_list_keys(PG_FUNCTION_ARGS) {
   }
   InitMaterializedSRF(fcinfo, 0);
   list_keys(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo), provider, clock_now());
-  return Datum{0};
-}
-
-PG_FUNCTION_INFO_V1(keypool_usage);
-Datum keypool_usage(PG_FUNCTION_ARGS) {
-  KeyId id = argument_key(fcinfo, 0);
-  int minutes = argument_minutes(fcinfo, 1);
-  InitMaterializedSRF(fcinfo, 0);
-  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-  TimeUs now = clock_now();
-  Meter meter;
-  if (!read_listed_meter(id, now, &meter)) read_meter(id, &meter);
-  keypool::MinuteUse use[keypool::kMinuteSlots];
-  int count = keypool::UsageByMinute(meter, minutes, now, use);
-  for (int i = 0; i < count; ++i) put_minute(result, PG_GETARG_DATUM(0), use[i]);
   return Datum{0};
 }
 

@@ -16,6 +16,7 @@ extern "C" {
 #include "pg/server/arguments.h"
 #include "pg/server/clock.h"
 #include "pg/sql/provider_pools.h"
+#include "pg/state/refusal_rows.h"
 
 using keypool::Meter;
 using keypool::TimeUs;
@@ -157,6 +158,21 @@ static bool add_keys(ReturnSetInfo *result, std::string_view provider, const Sho
   return true;
 }
 
+// The statuses of refusals, in the order of keypool::Refused.
+static const char *const kRefusedNames[] = {"limited", "cooling", "busy", "too_large", "no_key"};
+static_assert(lengthof(kRefusedNames) == keypool::kRefused);
+
+static void put_refusals(ReturnSetInfo *result, std::string_view provider, TimeUs now) {
+  keypool::RefusalCounts counts;
+  refusal_rows_read(provider, &counts);
+  for (int i = 0; i < keypool::kRefused; ++i)
+    put(result, "keypool_refusals_total", {{"provider", provider}, {"status", kRefusedNames[i]}},
+        static_cast<double>(Max(counts.totals[i], 0)));
+  TimeUs since = keypool::ShortSince(counts, now);
+  put(result, "keypool_short_seconds", {{"provider", provider}},
+      since == 0 ? 0 : static_cast<double>(now - since) / keypool::kMicrosPerSecond);
+}
+
 static bool put_metrics(ReturnSetInfo *result, text *name, const ShownPool &shown, bool by_key) {
   std::string_view provider = text_view(name);
   TimeUs now = clock_now();
@@ -168,6 +184,7 @@ static bool put_metrics(ReturnSetInfo *result, text *name, const ShownPool &show
   put_counts(result, Of::kProvider, provider, {}, {}, keys.counts);
   put(result, "keypool_breakers_open", {{"provider", provider}}, keys.open_breakers);
   put(result, "keypool_secrets_unopened", {{"provider", provider}}, keys.unopened);
+  put_refusals(result, provider, now);
   return true;
 }
 

@@ -11,6 +11,7 @@
 #include "pg/server/core_call.h"
 #include "pg/server/key_ids.h"
 #include "pg/server/utf8.h"
+#include "pg/sql/change_events.h"
 #include "pg/sql/quota_overlap.h"
 #include "pg/sql/trigger_rows.h"
 #include "pg/state/meter_store.h"
@@ -155,6 +156,34 @@ static void update_quota(const QuotaRow &old_row, QuotaRow *row) {
   refuse_crowd(*row, others);
 }
 
+static void log_quota_change(const TriggerData *trigger) {
+  QuotaRow row = read_quota(new_tuple(trigger), trigger);
+  const char *details = nullptr, *event = "quota_deleted";
+  if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) {
+    event = "quota_added";
+    details = describe_new(row);
+  } else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) {
+    details = describe_change(read_quota(trigger->tg_trigtuple, trigger), row);
+    event = details != nullptr ? "quota_changed" : nullptr;
+  }
+  KeyId id = key_id_from_datum(row.value(kQuotasId));
+  if (event != nullptr) event_log_add({event, row.text_of(kQuotasProvider), &id, row.text_of(kQuotasName), details});
+}
+
+// A row is made with what is not as by default, and nothing else is told of it.
+static void log_provider_change(const TriggerData *trigger) {
+  ProviderRow row = read_provider(new_tuple(trigger), trigger);
+  ProviderRow before = {};
+  before.columns = row.columns;
+  for (bool &is_null : before.nulls) is_null = true;
+  if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) before = read_provider(trigger->tg_trigtuple, trigger);
+  bool deleted = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
+  const char *details = deleted ? nullptr : describe_change(before, row);
+  if (deleted || details != nullptr)
+    event_log_add(
+        {deleted ? "provider_reset" : "provider_changed", row.text_of(kProvidersProvider), nullptr, {}, details});
+}
+
 extern "C" {
 
 // BEFORE INSERT OR UPDATE OR DELETE ON keypool.quotas FOR EACH ROW. Announced as changes of keys are.
@@ -180,6 +209,7 @@ Datum keypool_after_quota_change(PG_FUNCTION_ARGS) {
   if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)) {
     owner_execute("TRUNCATE keypool.quota_meters", {});
     CacheInvalidateRelcache(trigger->tg_relation);
+    event_log_add({"quotas_truncated", {}, nullptr, {}, nullptr});
     return PointerGetDatum(nullptr);
   }
   QuotaRow row = read_quota(trigger->tg_trigtuple, trigger);
@@ -190,6 +220,7 @@ Datum keypool_after_quota_change(PG_FUNCTION_ARGS) {
                     keypool::FreshMeter(keypool::RingWidth(limits_of(row)), call_timeout_of(provider)));
   if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) meter_store_remove(MeterKind::kQuota, id);
   tell_provider_change(provider);
+  log_quota_change(trigger);
   return PointerGetDatum(nullptr);
 }
 
@@ -214,10 +245,13 @@ Datum keypool_before_provider_change(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(keypool_after_provider_change);
 Datum keypool_after_provider_change(PG_FUNCTION_ARGS) {
   TriggerData *trigger = trigger_data(fcinfo, "keypool.after_provider_change", {relations().providers}, 0);
-  if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+  if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)) {
     CacheInvalidateRelcache(trigger->tg_relation);
-  else
-    tell_provider_change(read_provider(trigger->tg_trigtuple, trigger).text_of(kProvidersProvider));
+    event_log_add({"providers_truncated", {}, nullptr, {}, nullptr});
+    return PointerGetDatum(nullptr);
+  }
+  tell_provider_change(read_provider(trigger->tg_trigtuple, trigger).text_of(kProvidersProvider));
+  log_provider_change(trigger);
   return PointerGetDatum(nullptr);
 }
 

@@ -10,6 +10,7 @@ extern "C" {
 #include "pg/pool/choose_key.h"
 #include "pg/pool/key_secret.h"
 #include "pg/pool/pool_cache.h"
+#include "pg/pool/refusals.h"
 #include "pg/pool/settle_call.h"
 #include "pg/pool/waiting.h"
 #include "pg/secrets/master_keys.h"
@@ -152,12 +153,20 @@ static bool ends_before(const Selection &one, const Selection &other) {
          (other.retry_after_ms == kNoWait || one.retry_after_ms < other.retry_after_ms);
 }
 
+// What the providers said in turn, up to the one that has served.
+struct Statuses {
+  int count;
+  SelectionStatus status[kMaxProviders];
+};
+
 // The first provider that has a key now; else the refusal of the one that comes back first, which points to nothing
 // that a cache holds.
-static Selection choose_first(const Requests &requests) {
+static Selection choose_first(const Requests &requests, Statuses *statuses) {
   Selection told = {};
   for (int i = 0; i < requests.count; ++i) {
     Selection answer = choose(requests.requests[i], requests.providers[i]);
+    statuses->status[i] = answer.status;
+    statuses->count = i + 1;
     if (answer.status == SelectionStatus::kOk) return answer;
     if (i > 0 && !ends_before(answer, told)) continue;
     told = answer;
@@ -177,20 +186,42 @@ static int64 next_look_ms(const Selection &answer) {
 }
 
 // The same, waiting for a key for as long as the caller wants. waiting_end is the caller's.
-static Selection choose_within(const Requests &requests, Waiting *waiting) {
-  Selection answer = choose_first(requests);
+static Selection choose_within(const Requests &requests, Waiting *waiting, Statuses *statuses) {
+  Selection answer = choose_first(requests, statuses);
   if (requests.max_wait == 0 || !may_wait(answer)) return answer;
   waiting_begin(requests.requests, requests.count, requests.max_wait, waiting);
   do {
     waiting_look(waiting);
-    answer = choose_first(requests);
+    answer = choose_first(requests, statuses);
   } while (may_wait(answer) && waiting_sleep(waiting, next_look_ms(answer)));
   return answer;
 }
 
+static keypool::Refused refused_for(SelectionStatus status) {
+  switch (status) {
+    case SelectionStatus::kCooling:
+      return keypool::Refused::kCooling;
+    case SelectionStatus::kBusy:
+      return keypool::Refused::kBusy;
+    case SelectionStatus::kTooLarge:
+      return keypool::Refused::kTooLarge;
+    case SelectionStatus::kNoKey:
+      return keypool::Refused::kNoKey;
+    default:
+      return keypool::Refused::kLimited;
+  }
+}
+
+static void note_refusal(const Request &request, SelectionStatus status) {
+  if (status != SelectionStatus::kOk) refusals_note(request.provider, refused_for(status), clock_now());
+}
+
 static Datum select_row(const Requests &requests, bool raises) {
   Waiting waiting = {};
-  Selection answer = choose_within(requests, &waiting);
+  Statuses statuses;
+  Selection answer = choose_within(requests, &waiting, &statuses);
+  for (int i = 0; i < statuses.count; ++i) note_refusal(requests.requests[i], statuses.status[i]);
+  refusals_post_due();
   bool refused = answer.status != SelectionStatus::kOk && raises;
   Datum row = refused ? Datum{0} : answer_row(answer);
   waiting_end(&waiting);
@@ -244,7 +275,9 @@ Datum keypool_select_many(PG_FUNCTION_ARGS) {
     selection_put(result, answer);
     opened_secret_wipe();
     served = answer.status == SelectionStatus::kOk;
+    note_refusal(request, answer.status);
   }
+  refusals_post_due();
   return Datum{0};
 }
 

@@ -4,9 +4,11 @@
 #include "core/quota/limit_use.h"
 #include "pg/pool/ask_key.h"
 #include "pg/pool/call_meters.h"
+#include "pg/server/arguments.h"
 #include "pg/server/clock.h"
 #include "pg/sql/provider_pools.h"
 #include "pg/sql/selection_row.h"
+#include "pg/state/refusal_rows.h"
 
 using keypool::LimitUse;
 using keypool::TimeUs;
@@ -21,6 +23,8 @@ enum StatusColumn {
   kTightestLimit,
   kTightestOf,
   kRetryAfterMs,
+  kShortSince,
+  kShortSeconds,
   kStatusColumns
 };
 
@@ -30,6 +34,7 @@ struct ProviderStatus {
   std::string_view tightest_quota;  // empty: it is a key's
   const PoolKey *tightest_key;
   TimeUs next_free_at;  // of those that wait; 0: none does
+  TimeUs short_since;   // 0: it is not
 };
 
 static bool take_tighter(const MeterTables &tables, CallMeters call, TimeUs now, ProviderStatus *status,
@@ -97,13 +102,23 @@ static void put_status(ReturnSetInfo *result, text *provider, const ProviderStat
   }
   nulls[kRetryAfterMs] = status.keys[static_cast<int>(KeyState::kFree)] != 0 || status.next_free_at == 0;
   if (!nulls[kRetryAfterMs]) values[kRetryAfterMs] = Int64GetDatum(milliseconds_until(status.next_free_at, now));
+  nulls[kShortSince] = nulls[kShortSeconds] = status.short_since == 0;
+  values[kShortSince] = TimestampTzGetDatum(clock_to_timestamptz(status.short_since));
+  values[kShortSeconds] = Int64GetDatum((now - status.short_since) / keypool::kMicrosPerSecond);
   tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static TimeUs short_since(text *provider, TimeUs now) {
+  keypool::RefusalCounts counts;
+  refusal_rows_read(text_view(provider), &counts);
+  return keypool::ShortSince(counts, now);
 }
 
 static bool put_provider(ReturnSetInfo *result, text *provider, const ShownPool &shown) {
   ProviderStatus status = {};
   TimeUs now = clock_now();
   if (!ask_quotas(shown, now, &status) || !ask_keys(shown, now, &status)) return false;
+  status.short_since = short_since(provider, now);
   put_status(result, provider, status, now);
   return true;
 }

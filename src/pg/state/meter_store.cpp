@@ -19,6 +19,7 @@ static constexpr Size kHeaderSize = MAXALIGN(SizeofHeapTupleHeader);
 static constexpr Size kRowSize = kHeaderSize + UUID_LEN + sizeof(Meter);
 static_assert(sizeof(KeyId) == UUID_LEN);
 static_assert((kHeaderSize + UUID_LEN) % alignof(Meter) == 0);
+static_assert(kRowSize <= MaxHeapTupleSize && 2 * kRowSize > MaxHeapTupleSize);  // one a page
 
 Relation meter_table_open(MeterKind kind, LOCKMODE mode) {
   Relation table = table_open(kind == MeterKind::kKey ? relations().key_meters : relations().quota_meters, mode);
@@ -241,15 +242,14 @@ struct LockOrder {
   }
 };
 
-// Writes the pages in the order in which they are to be locked, each once; returns how many. Two quotas may share a
-// page if somebody has changed the table's fillfactor.
+// Writes the pages in the order in which they are to be locked; returns how many.
 static int order_pages(const Meters &meters, LockOrder (&order)[kMaxMeters]) {
   int pages = 0;
   for (int i = 0; i < meters.count; ++i) {
     LockOrder page = {meters.kind[i], ItemPointerGetBlockNumber(&meters.place[i]->address), meters.buffer[i]};
     int at = pages;
     while (at > 0 && page.is_before(order[at - 1])) --at;
-    if (at > 0 && order[at - 1].buffer == page.buffer) continue;
+    Assert(at == 0 || order[at - 1].buffer != page.buffer);
     memmove(&order[at + 1], &order[at], sizeof(page) * static_cast<size_t>(pages - at));
     order[at] = page;
     ++pages;

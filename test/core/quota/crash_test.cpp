@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/quota/meter_text.h"
+#include "core/quota/usage.h"
 #include "meters.h"
 
 namespace keypool {
@@ -228,8 +229,8 @@ void CheckSane(const Meter &meter, TimeUs now) {
     PeriodUse of = UseInPeriod(meter, *period, {Counts::kUncached, 7}, now);
     ASSERT_TRUE(of.requests >= 0 && of.tokens >= 0 && of.cost >= 0);
   }
-  MinuteUse minutes[kMinuteSlots];
-  ASSERT_LE(UsageByMinute(meter, 60, now, minutes), 60);
+  UsageSlot minutes[kMaxUsage];
+  ASSERT_LE(UsageBy(meter, Span::kMinute, 60, now, minutes), 60);
   char text[kMaxMeterText];
   Meter read;
   size_t size = FormatMeter(meter, text);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/quota/meter_text.h"
+#include "core/quota/usage.h"
 #include "meters.h"
 
 namespace keypool {
@@ -94,8 +95,8 @@ TEST(Layout1, BecomesAMeter) {
   EXPECT_EQ(use.open, 7);
   EXPECT_EQ(use.tokens, 100 + 540);
   EXPECT_EQ(CallsInFlight(meter, At(66)).calls, 7);
-  MinuteUse minutes[kMinuteSlots];
-  ASSERT_EQ(UsageByMinute(meter, 60, At(66), minutes), 2);
+  UsageSlot minutes[kMaxUsage];
+  ASSERT_EQ(UsageBy(meter, Span::kMinute, 60, At(66), minutes), 2);
   EXPECT_EQ(minutes[0].requests, 3u);
   EXPECT_EQ(minutes[0].rate_limited, 2u);
   EXPECT_EQ(minutes[1].tokens, 600);

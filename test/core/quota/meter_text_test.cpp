@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/quota/usage.h"
 #include "meters.h"
 
 namespace keypool {
@@ -116,8 +117,8 @@ TEST(MeterText, OfLayout1BecomesAMeterOfAKey) {
   EXPECT_EQ(use.tokens, 70 + int64_t{UINT32_MAX} + 540);
   EXPECT_EQ(CallsInFlight(meter, At(66)).calls, 72);
   EXPECT_EQ(CallsInFlight(meter, At(66)).tokens, 540);
-  MinuteUse minutes[kMinuteSlots];
-  ASSERT_EQ(UsageByMinute(meter, 60, At(66), minutes), 2);
+  UsageSlot minutes[kMaxUsage];
+  ASSERT_EQ(UsageBy(meter, Span::kMinute, 60, At(66), minutes), 2);
   EXPECT_EQ(minutes[0].requests, 3u);
   EXPECT_EQ(minutes[0].tokens, 100);
   EXPECT_EQ(minutes[0].rate_limited, 2u);
@@ -141,8 +142,8 @@ TEST(MeterText, OfLayout1OfAKeyThatWasNeverUsed) {
 TEST(MeterText, OfLayout1WhoseNumbersDoNotAgreeIsReadAsFarAsItCan) {
   Meter meter = Parsed("1 total_requests=1 newest_second=6000000 minute=100000/5/5/5");
   EXPECT_EQ(MeterSecond(meter, 0), 6000000u);
-  MinuteUse minutes[kMinuteSlots];
-  ASSERT_EQ(UsageByMinute(meter, 60, StartOf(6000000), minutes), 1);
+  UsageSlot minutes[kMaxUsage];
+  ASSERT_EQ(UsageBy(meter, Span::kMinute, 60, StartOf(6000000), minutes), 1);
   EXPECT_EQ(minutes[0].requests, 1u);
 }
 

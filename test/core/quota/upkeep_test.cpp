@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/quota/usage.h"
 #include "meters.h"
 
 namespace keypool {
@@ -143,9 +144,9 @@ TEST(MoveToNow, CutsBlocksAndMovesTheHistory) {
   EXPECT_EQ(meter.recorded.blocked_until, At(100));
   EXPECT_EQ(meter.recorded.breaker.open_until, At(100));
   EXPECT_EQ(Admit(meter, {}, {{}, 5, At(0)}).moment, At(100));
-  MinuteUse use[kMinuteSlots];
-  ASSERT_EQ(UsageByMinute(meter, 60, At(0), use), 2);
-  EXPECT_EQ(use[0].minute, MinuteOf(At(0)));
+  UsageSlot use[kMaxUsage];
+  ASSERT_EQ(UsageBy(meter, Span::kMinute, 60, At(0), use), 2);
+  EXPECT_EQ(use[0].number, MinuteOf(At(0)));
   EXPECT_EQ(use[0].rate_limited, 2u);
   EXPECT_EQ(use[1].tokens, 5);
 }

@@ -1,10 +1,9 @@
-// window_test.cpp - what a meter holds: windows of each width, open calls, periods, minutes, and the clock.
+// window_test.cpp - what a meter holds: windows of each width, open calls, periods, and the clock.
 #include "core/quota/window.h"
 
 #include <gtest/gtest.h>
 
-#include <vector>
-
+#include "core/quota/usage.h"
 #include "meters.h"
 
 namespace keypool {
@@ -207,61 +206,10 @@ TEST(Period, GoesOnAtTheTopOfTheTotals) {
   Use(&meter, {7, 0, 0, 0}, At(2));
   EXPECT_EQ(UseInPeriod(meter, meter.recorded.day, {}, At(2)).tokens, 107);
   EXPECT_EQ(UseInPeriod(meter, meter.recorded.month, {}, At(2)).cost, kMaxCost);
-  MinuteUse use[kMinuteSlots];
-  ASSERT_EQ(UsageByMinute(meter, 1, At(2), use), 1);
+  UsageSlot use[kMaxUsage];
+  ASSERT_EQ(UsageBy(meter, Span::kMinute, 1, At(2), use), 1);
   EXPECT_EQ(use[0].tokens, 107);
   EXPECT_EQ(use[0].requests, 3u);
-}
-
-TEST(Minutes, ShowThoseThatHoldSomethingNewestFirst) {
-  Meter meter = KeyMeter();
-  Use(&meter, Tokens(10), At(0));
-  Use(&meter, Tokens(20), At(1));
-  Cool(&meter, At(125), At(120));
-  MinuteUse use[kMinuteSlots];
-  ASSERT_EQ(UsageByMinute(meter, 60, At(130), use), 2);
-  EXPECT_EQ(use[0].minute, MinuteOf(At(120)));
-  EXPECT_EQ(use[0].rate_limited, 1u);
-  EXPECT_EQ(use[0].requests, 0u);
-  EXPECT_EQ(use[1].requests, 2u);
-  EXPECT_EQ(use[1].tokens, 30);
-  EXPECT_EQ(UsageByMinute(meter, 2, At(130), use), 1);
-  EXPECT_EQ(UsageByMinute(meter, 60, At(3600), use), 1) << "the first has left";
-  EXPECT_EQ(UsageByMinute(meter, 60, At(7200), use), 0);
-}
-
-TEST(Minutes, AgreeWithAPlainListWhateverTheGaps) {
-  std::mt19937 random(51);
-  Meter meter = KeyMeter();
-  std::vector<MinuteUse> plain;
-  TimeUs now = kStart;
-  for (int step = 0; step < 20000; ++step) {
-    now += static_cast<TimeUs>(random() % 40) * kMicrosPerSecond;
-    if (random() % 100 == 0) now += static_cast<TimeUs>(random() % 5000) * kMicrosPerSecond;
-    if (plain.empty() || plain.back().minute != MinuteOf(now)) plain.push_back({MinuteOf(now), 0, 0, 0});
-    if (random() % 4 == 0) {
-      Cool(&meter, now + 1, now);
-      ++plain.back().rate_limited;
-    } else {
-      int64_t tokens = random() % 1000;
-      Use(&meter, Tokens(tokens), now, {}, {UINT32_MAX, UINT32_MAX});
-      ++plain.back().requests;
-      plain.back().tokens += tokens;
-    }
-    MinuteUse use[kMinuteSlots];
-    int minutes = static_cast<int>(1 + random() % 60), count = UsageByMinute(meter, minutes, now, use);
-    size_t at = plain.size();
-    for (int i = 0; i < count; ++i) {
-      --at;
-      ASSERT_EQ(use[i].minute, plain[at].minute);
-      ASSERT_EQ(use[i].requests, plain[at].requests);
-      ASSERT_EQ(use[i].rate_limited, plain[at].rate_limited);
-      ASSERT_EQ(use[i].tokens, plain[at].tokens);
-    }
-    if (at > 0) {
-      ASSERT_GE(MinuteOf(now) - plain[at - 1].minute, static_cast<Minute>(minutes));
-    }
-  }
 }
 
 TEST(Clock, ThatStepsBackTakesTheNewestTimeForNow) {
