@@ -47,6 +47,15 @@ BreakerState BreakerStateOf(const Meter &meter, TimeUs now) noexcept {
   return breaker.open_until > now ? BreakerState::kOpen : BreakerState::kHalfOpen;
 }
 
+TimeUs BreakerOpenFor(const Meter &meter, TimeUs now) noexcept {
+  const Breaker &breaker = meter.recorded.breaker;
+  if (breaker.openings == 0) return 0;
+  TimeUs before = 0;
+  uint32_t seconds = breaker.seconds / 2;
+  for (int i = 1; i < breaker.openings && seconds > 0; ++i, seconds /= 2) before += StartOf(seconds);
+  return before + std::max(now - breaker.opened_at, TimeUs{0});
+}
+
 TimeUs BreakerHoldsUntil(const Meter &meter, TimeUs now) noexcept {
   const Breaker &breaker = meter.recorded.breaker;
   if (breaker.openings == 0) return 0;

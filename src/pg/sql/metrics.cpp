@@ -13,6 +13,7 @@ extern "C" {
 #include "core/quota/window.h"
 #include "pg/pool/ask_key.h"
 #include "pg/pool/call_meters.h"
+#include "pg/secrets/master_keys.h"
 #include "pg/server/arguments.h"
 #include "pg/server/clock.h"
 #include "pg/sql/provider_pools.h"
@@ -124,6 +125,7 @@ struct KeysOfProvider {
   Counts counts;
   int states[static_cast<int>(KeyState::kOff) + 1];
   int open_breakers, unopened;
+  TimeUs longest_open;  // of these breakers
 };
 
 static void put_key(ReturnSetInfo *result, std::string_view provider, const PoolKey &key, const Counts &counts,
@@ -149,6 +151,7 @@ static bool add_keys(ReturnSetInfo *result, std::string_view provider, const Sho
     ++keys->states[static_cast<int>(key_state(said))];
     keys->unopened += said.kind == KeyAnswer::kUnopened;
     keys->open_breakers += keypool::BreakerStateOf(meter, now) != keypool::BreakerState::kClosed;
+    keys->longest_open = Max(keys->longest_open, keypool::BreakerOpenFor(meter, now));
     Counts counts = {};
     add(&counts, meter, now);
     add(&keys->counts, meter, now);
@@ -167,6 +170,8 @@ static bool put_metrics(ReturnSetInfo *result, text *name, const ShownPool &show
         keys.states[i]);
   put_counts(result, Of::kProvider, provider, {}, {}, keys.counts);
   put(result, "keypool_breakers_open", {{"provider", provider}}, keys.open_breakers);
+  put(result, "keypool_breaker_open_seconds", {{"provider", provider}},
+      static_cast<double>(keys.longest_open) / keypool::kMicrosPerSecond);
   put(result, "keypool_secrets_unopened", {{"provider", provider}}, keys.unopened);
   return true;
 }
@@ -184,7 +189,10 @@ extern "C" {
 PG_FUNCTION_INFO_V1(keypool_metrics);
 Datum keypool_metrics(PG_FUNCTION_ARGS) {
   bool by_key = argument_given(fcinfo, 1) && PG_GETARG_BOOL(1);
-  return show_providers(fcinfo, by_key ? put_by_key : put_by_provider);
+  Datum none = show_providers(fcinfo, by_key ? put_by_key : put_by_provider);
+  put(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo), "keypool_keyring_loaded", {},
+      master_keys_diagnosis().ok());
+  return none;
 }
 
 }  // extern "C"

@@ -45,6 +45,20 @@ TEST(Breaker, OpensAtTheThresholdOfFailuresInARow) {
   EXPECT_TRUE(key.Passes(15));
 }
 
+TEST(Breaker, KnowsForHowLongItHasBeenOpen) {
+  Broken key;
+  EXPECT_EQ(BreakerOpenFor(key.meter, At(5)), 0);
+  EXPECT_TRUE(key.Fail(kAtOnce, 0, 1));
+  EXPECT_EQ(BreakerOpenFor(key.meter, At(31)), StartOf(30));
+  EXPECT_TRUE(key.Fail(kAtOnce, 601, 601));
+  EXPECT_TRUE(key.Fail(kAtOnce, 1801, 1801));
+  EXPECT_EQ(BreakerOpenFor(key.meter, At(1801)), StartOf(1800)) << "600 and 1200 s before";
+  EXPECT_EQ(BreakerOpenFor(key.meter, At(9001)), StartOf(9000)) << "also while nobody probes it";
+  EXPECT_EQ(BreakerOpenFor(key.meter, At(0)), StartOf(1800)) << "nor does a clock that was set back make it negative";
+  key.Succeed(9001);
+  EXPECT_EQ(BreakerOpenFor(key.meter, At(9002)), 0);
+}
+
 TEST(Breaker, CountsFailuresOfOneReason) {
   Broken key;
   for (int i = 0; i < 5; ++i) {
