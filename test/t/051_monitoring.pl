@@ -69,14 +69,18 @@ sub eventually {
     return 0;
 }
 
-sub firing { return map { $_->{labels}{alertname} } grep { $_->{state} eq 'firing' } @{ (ask('alerts') // {})->{alerts} // [] }; }
+sub firing { return grep { $_->{state} eq 'firing' } @{ (ask('alerts') // {})->{alerts} // [] }; }
 
-# Each of these alerts has fired at some time; $meanwhile is done again and again.
+# Each of these alerts fires at some time, for this provider and no other; $meanwhile is done again and again.
 sub fires {
-    my ($alerts, $meanwhile) = @_;
-    my %missing = map { $_ => 1 } @$alerts;
-    eventually(sub { $meanwhile->() if $meanwhile; delete @missing{ firing() }; return !%missing; });
-    ok(!$missing{$_}, "$_ fires") for @$alerts;
+    my ($expected, $meanwhile) = @_;
+    my %for = map { $_ => {} } keys %$expected;
+    eventually(sub {
+        $meanwhile->() if $meanwhile;
+        $for{ $_->{labels}{alertname} }{ $_->{labels}{provider} // '' } = 1 for firing();
+        return all { $for{$_}{ $expected->{$_} } } keys %$expected;
+    });
+    is(join(', ', sort keys %{ $for{$_} }), $expected->{$_}, "$_ fires") for sort keys %$expected;
     return;
 }
 
@@ -105,6 +109,7 @@ value(q{
     CREATE ROLE prometheus LOGIN;
     SELECT keypool_grant('prometheus', 'monitor');
     SELECT keypool_add_key(provider, 'key', 'sk-' || provider) FROM unnest('{well,full,limited,broken,lost,sealed}'::text[]) provider;
+    SELECT keypool_add_key(provider, 'other key', 'sk-other') FROM unnest('{limited,sealed}'::text[]) provider;
     SELECT keypool_set_quota('full', 'of the day', '{"max_rpd": 4}');
     SELECT keypool_set_quota('well', E'an \\u00e4 and a "quota\\\\', '{"max_tpm": 1000, "max_in_flight": 3}');
     SELECT keypool_set_provider('lost', '{"call_timeout": 60}');
@@ -169,13 +174,21 @@ value(q{DO $$
         END LOOP;
     END $$});
 value(q{ALTER TABLE keypool.provider_keys DISABLE TRIGGER before_key_change;
-    UPDATE keypool.provider_keys SET key_value = 'enc:v1:gone:' || repeat('A', 60) WHERE provider_id = 'sealed';
+    UPDATE keypool.provider_keys SET key_value = 'enc:v1:gone:' || repeat('A', 60) WHERE provider_id = 'sealed' AND key_label = 'key';
     ALTER TABLE keypool.provider_keys ENABLE ALWAYS TRIGGER before_key_change});
 value(q{SELECT count(keypool_record(s.key_id, 1, s.lease)) FROM generate_series(1, 4) i, LATERAL keypool_select('full', i) s});
 
-my @later = qw(KeypoolKeyringNotLoaded KeypoolScrapeFails KeypoolScrapeGone);
-my %is_later = map { $_ => 1 } @later;
-fires([ grep { !$is_later{$_} } @alerts ], sub { value(q{SELECT status FROM keypool_try_select('full')}) });
+my %expected = (
+    KeypoolProviderRefuses  => 'full',
+    KeypoolQuotaNearlyFull  => 'full',
+    KeypoolFewFreeKeys      => 'full',
+    KeypoolRateLimited      => 'limited',
+    KeypoolBreakerOpen      => 'broken',
+    KeypoolNeverSettled     => 'lost',
+    KeypoolSecretsDoNotOpen => 'sealed');
+my %later = map { $_ => '' } qw(KeypoolKeyringNotLoaded KeypoolScrapeFails KeypoolScrapeGone);
+is(join(' ', sort @alerts), join(' ', sort keys %expected, keys %later), 'every alert is tried');
+fires(\%expected, sub { value(q{SELECT status FROM keypool_try_select('full')}) });
 
 # What it all was has come out under the names that are documented, and the dashboard shows it.
 my ($table) = slurp_file('docs/operations.md') =~ /^## Numbers for a collector\n(.*?)^## /ms;
@@ -210,11 +223,11 @@ for my $statement (map { split /(?<=;)[^\n]*\n/ } $runbooks =~ /^```sql\n(.*?)^`
 # The keyring is gone; then the right to look; then the exporters.
 #
 rename keyring_of($node), keyring_of($node) . '.away' or die "keyring: $!";
-fires(['KeypoolKeyringNotLoaded']);
+fires({ KeypoolKeyringNotLoaded => '' });
 value(q{SELECT keypool_revoke('prometheus', 'monitor')});
-fires(['KeypoolScrapeFails']);
+fires({ KeypoolScrapeFails => '' });
 end($_) for qw(sql-exporter postgres-exporter);
-fires(['KeypoolScrapeGone']);
+fires({ KeypoolScrapeGone => '' });
 
 end('prometheus');
 $node->stop;
