@@ -129,8 +129,11 @@ for my $statement ('SELECT key_value FROM keypool.provider_keys', q{SELECT keypo
 command_ok([ 'promtool', 'check', 'config', 'monitoring/prometheus.yml' ], 'promtool is content with the configuration and the alerts');
 begin('sql-exporter', [ 'PGHOST=' . $node->host, 'PGPORT=' . $node->port, 'LOGLEVEL=warn' ],
     'prometheus-sql-exporter', '-config.file', shortened('sql-exporter.yml'), '-web.listen-address', "127.0.0.1:$sql_port");
+# The collectors of its own differ from version to version.
+my $options    = join ' ', run_command([ 'prometheus-postgres-exporter', '--help' ]);
+my @collectors = $options =~ /--(?:\[no-\])?collector\.(\w+)\s+Enable the \w+ collector\s+\(default:\s+enabled\)/g;
 begin('postgres-exporter', [ "DATA_SOURCE_NAME=user=prometheus host=@{[ $node->host ]} port=@{[ $node->port ]} dbname=postgres sslmode=disable" ],
-    'prometheus-postgres-exporter', '--disable-default-metrics', '--disable-settings-metrics', '--no-collector.database', '--no-collector.bgwriter',
+    'prometheus-postgres-exporter', '--disable-default-metrics', '--disable-settings-metrics', (map { "--no-collector.$_" } @collectors),
     '--extend.query-path', shortened('postgres-exporter.yml'), '--web.listen-address', "127.0.0.1:$postgres_port");
 shortened('alerts.yml');
 begin('prometheus', [], 'prometheus', '--log.level=warn', "--storage.tsdb.path=$folder/data", "--web.listen-address=127.0.0.1:$prometheus_port",
