@@ -30,7 +30,7 @@ SELECT * FROM keypool.metrics;
 SELECT name, labels ->> 'label' AS label, labels ->> 'state' AS state, value FROM keypool_metrics('ope', true) WHERE name LIKE 'keypool_key\_%' AND value <> 0;
 -- The keyring is no provider's.
 SELECT * FROM keypool_metrics('nobody') WHERE value <> 0;
-SELECT class FROM keypool_report('00000000-0000-8000-8000-000000000001', NULL, 401);
+SELECT s.key_label, r.class FROM keypool_select('ope') s, keypool_report(s.key_id, s.lease, 401) r;
 SET keypool.test_now = '2026-01-01 12:06:30+00';
 SELECT * FROM keypool.metrics WHERE name LIKE 'keypool_breaker%';
 

@@ -145,15 +145,15 @@ like(said('expiry'), qr/^keys that have expired or will within 7 days: 2; /, 'on
 $node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET expires_at = NULL});
 
 # Names of accounts that do not meet, and how bad each finding is.
-$node->safe_psql('postgres', q{SELECT keypool_set_quota('p', 'app', '{"account": "org/app", "max_rpm": 5}')});
+$node->safe_psql('postgres', q{SELECT keypool_add_key('named', 'a', 'sk-named'), keypool_set_quota('named', 'app', '{"account": "org/app", "max_rpm": 5}')});
 like(said('unused quotas'), qr/^quotas that no key draws on: 1; /, 'a quota that no key draws on is told');
-$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET account = 'org/apps'});
+$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET account = 'org/apps' WHERE provider_id = 'named'});
 like(said('unused quotas'), qr/^quotas that no key draws on: 1; /, 'also where the name of an account begins like its own');
 like(said('accounts'), qr/^accounts of keys that no quota is for: 1; /, 'and the account of these keys');
 is($node->safe_psql('postgres', q{SELECT ok, severity, number FROM keypool_doctor() WHERE "check" IN ('accounts', 'unused quotas')}), "f|warning|1\nf|warning|1", 'as warnings, with their number');
-$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET account = 'org/app/x'});
+$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET account = 'org/app/x' WHERE provider_id = 'named'});
 is(said('unused quotas') . said('accounts'), 'okok', 'where they meet, all is well');
-$node->safe_psql('postgres', q{UPDATE keypool.provider_keys SET account = NULL; DELETE FROM keypool.quotas});
+$node->safe_psql('postgres', q{DELETE FROM keypool.provider_keys WHERE provider_id = 'named'; DELETE FROM keypool.quotas WHERE provider_id = 'named'});
 
 # Calls that name no model, where a quota is for some.
 is(said('models'), 'ok', 'where models are not told apart, to name none is all right');

@@ -154,7 +154,7 @@ $standby->stop;
 # piece that begins or ends with one that has not. Pieces with less than 6 bytes in between are one, as are all totals; after more
 # than 6 minutes without use the history is logged whole.
 #
-my ($first_byte, $recorded_end) = (16, 16 + 8 + 2440);
+my ($first_byte, $recorded_end) = (16, 16 + 8 + 4968);
 my ($totals, $totals_end) = (16 + 8, 16 + 8 + 48);
 my $history = 16 + 8 + 48 + 16 + 16 + 8 + 24 + 2 * 48 + 64 * 24;
 my $history_end = $history + 60 * 8 + 60 * 2;

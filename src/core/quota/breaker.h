@@ -31,9 +31,8 @@ inline constexpr uint32_t kMinProbeSeconds = 60;
 enum class BreakerState : uint8_t { kClosed, kOpen, kHalfOpen };
 BreakerState BreakerStateOf(const Meter &meter, TimeUs now) noexcept;
 
-// For how long it has been open; 0: it is closed. It keeps the moment of its last opening only. Of the times before,
-// half of the time that followed is counted: as they were, unless a failure of another reason, or the bound of a day,
-// made one.
+// For how long it has been open; 0: it is closed. An estimate after a probe has failed: only the moment of the last
+// opening is kept, so each time before counts half of the next, as it was doubled, and the wait for a probe nothing.
 TimeUs BreakerOpenFor(const Meter &meter, TimeUs now) noexcept;
 
 // Until when nothing goes through: while it is open, or a probe is under way. 0: something does.

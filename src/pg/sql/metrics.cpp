@@ -32,17 +32,24 @@ static void push_text(JsonbParseState **state, JsonbIteratorToken token, std::st
   pushJsonbValue(state, token, &pushed);
 }
 
-static void put(ReturnSetInfo *result, const char *name, std::initializer_list<Label> labels, double value) {
+static Datum make_labels(std::initializer_list<Label> labels) {
   JsonbParseState *state = nullptr;
   pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
   for (const auto &[label, content] : labels) {
     push_text(&state, WJB_KEY, label);
     push_text(&state, WJB_VALUE, content);
   }
-  JsonbValue *object = pushJsonbValue(&state, WJB_END_OBJECT, nullptr);
-  Datum values[] = {CStringGetTextDatum(name), JsonbPGetDatum(JsonbValueToJsonb(object)), Float8GetDatum(value)};
+  return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr)));
+}
+
+static void put_labelled(ReturnSetInfo *result, Datum name, Datum labels, double value) {
+  Datum values[] = {name, labels, Float8GetDatum(value)};
   bool nulls[lengthof(values)] = {};
   tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static void put(ReturnSetInfo *result, const char *name, std::initializer_list<Label> labels, double value) {
+  put_labelled(result, CStringGetTextDatum(name), make_labels(labels), value);
 }
 
 // What meters have counted. It only grows, but for a meter that is gone, and a crash, which may forget the last of the
@@ -67,27 +74,27 @@ static void add(Counts *counts, const Meter &meter, TimeUs now) {
   counts->open += static_cast<double>(keypool::CallsInFlight(meter, now).calls);
 }
 
-// The counters of a provider, of a quota (`who`) or of a key (`who` and its label), each under a name of its own.
-enum class Of { kProvider, kQuota, kKey };
+static constexpr int kCounters = 10;
 
-static void put_counts(ReturnSetInfo *result, Of of, std::string_view provider, std::string_view who,
-                       std::string_view label, const Counts &counts) {
-  const char *prefix = of == Of::kProvider ? "keypool_" : of == Of::kQuota ? "keypool_quota_" : "keypool_key_";
-  const std::pair<const char *, double> all[] = {
-      {"requests_total", counts.requests},       {"tokens_total", counts.tokens},
-      {"output_tokens_total", counts.output},    {"cached_tokens_total", counts.cached},
-      {"cost_total", counts.cost},               {"rate_limited_total", counts.rate_limits},
-      {"selections_total", counts.selections},   {"released_total", counts.releases},
-      {"never_settled_total", counts.expiries},  {"in_flight", counts.open}};
-  for (const auto &[name, value] : all) {
-    const char *metric = psprintf("%s%s", prefix, name);
-    if (of == Of::kProvider)
-      put(result, metric, {{"provider", provider}}, value);
-    else if (of == Of::kQuota)
-      put(result, metric, {{"provider", provider}, {"quota", who}}, value);
-    else
-      put(result, metric, {{"provider", provider}, {"key", who}, {"label", label}}, value);
-  }
+// What the counters of all things of a kind are called.
+struct CounterNames {
+  Datum names[kCounters];
+};
+
+static CounterNames counter_names(const char *prefix) {
+  static const char *const kNames[kCounters] = {
+      "requests_total",     "tokens_total",     "output_tokens_total", "cached_tokens_total", "cost_total",
+      "rate_limited_total", "selections_total", "released_total",      "never_settled_total", "in_flight"};
+  CounterNames made;
+  for (int i = 0; i < kCounters; ++i) made.names[i] = CStringGetTextDatum(psprintf("%s%s", prefix, kNames[i]));
+  return made;
+}
+
+static void put_counts(ReturnSetInfo *result, const CounterNames &names, Datum labels, const Counts &counts) {
+  const double values[kCounters] = {counts.requests, counts.tokens,      counts.output,     counts.cached,
+                                    counts.cost,     counts.rate_limits, counts.selections, counts.releases,
+                                    counts.expiries, counts.open};
+  for (int i = 0; i < kCounters; ++i) put_labelled(result, names.names[i], labels, values[i]);
 }
 
 // Of each limit of a quota: what it is, and how much of it is used.
@@ -107,6 +114,7 @@ static void put_limits(ReturnSetInfo *result, std::string_view provider, const P
 // False if the pool shows what has changed.
 static bool put_quotas(ReturnSetInfo *result, std::string_view provider, const ShownPool &shown, TimeUs now) {
   ProviderRules *rules = shown.pool->rules;
+  CounterNames names = counter_names("keypool_quota_");
   for (int i = 0; i < rules->quota_count; ++i) {
     const PoolQuota &quota = rules->quotas[i];
     CallMeters call = call_meters_of_quota(&rules->quotas[i], rules);
@@ -114,10 +122,11 @@ static bool put_quotas(ReturnSetInfo *result, std::string_view provider, const S
     if (!call_meters_copy(shown.tables, &call, now, &meter)) return false;
     Counts counts = {};
     add(&counts, meter, now);
-    put_counts(result, Of::kQuota, provider, quota.name, {}, counts);
+    Datum labels = make_labels({{"provider", provider}, {"quota", quota.name}});
+    put_counts(result, names, labels, counts);
     put_limits(result, provider, quota, meter, now);
     TimeUs blocked_until = meter.recorded.blocked_until;
-    put(result, "keypool_quota_blocked", {{"provider", provider}, {"quota", quota.name}}, blocked_until > now);
+    put_labelled(result, CStringGetTextDatum("keypool_quota_blocked"), labels, blocked_until > now);
   }
   return true;
 }
@@ -129,19 +138,20 @@ struct KeysOfProvider {
   TimeUs longest_open;  // of these breakers
 };
 
-static void put_key(ReturnSetInfo *result, std::string_view provider, const PoolKey &key, const Counts &counts,
-                    KeyState state) {
+static void put_key(ReturnSetInfo *result, std::string_view provider, const PoolKey &key, const CounterNames &names,
+                    const Counts &counts, KeyState state) {
   pg_uuid_t uuid;
   memcpy(uuid.data, key.place.id.bytes, UUID_LEN);
   std::string_view id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&uuid)));
   std::string_view label = key.label != nullptr ? text_view(key.label) : std::string_view();
-  put_counts(result, Of::kKey, provider, id, label, counts);
+  put_counts(result, names, make_labels({{"provider", provider}, {"key", id}, {"label", label}}), counts);
   put(result, "keypool_key_state",
       {{"provider", provider}, {"key", id}, {"label", label}, {"state", key_state_name(state)}}, 1);
 }
 
 static bool add_keys(ReturnSetInfo *result, std::string_view provider, const ShownPool &shown, bool by_key, TimeUs now,
                      KeysOfProvider *keys) {
+  CounterNames names = counter_names("keypool_key_");
   for (int i = 0; i < shown.pool->count; ++i) {
     CHECK_FOR_INTERRUPTS();
     PoolKey *key = &shown.pool->keys[i];
@@ -156,7 +166,7 @@ static bool add_keys(ReturnSetInfo *result, std::string_view provider, const Sho
     Counts counts = {};
     add(&counts, meter, now);
     add(&keys->counts, meter, now);
-    if (by_key) put_key(result, provider, *key, counts, key_state(said));
+    if (by_key) put_key(result, provider, *key, names, counts, key_state(said));
   }
   return true;
 }
@@ -184,7 +194,7 @@ static bool put_metrics(ReturnSetInfo *result, text *name, const ShownPool &show
   for (int i = 0; i < static_cast<int>(lengthof(keys.states)); ++i)
     put(result, "keypool_keys", {{"provider", provider}, {"state", key_state_name(static_cast<KeyState>(i))}},
         keys.states[i]);
-  put_counts(result, Of::kProvider, provider, {}, {}, keys.counts);
+  put_counts(result, counter_names("keypool_"), make_labels({{"provider", provider}}), keys.counts);
   put(result, "keypool_breakers_open", {{"provider", provider}}, keys.open_breakers);
   put(result, "keypool_breaker_open_seconds", {{"provider", provider}},
       static_cast<double>(keys.longest_open) / keypool::kMicrosPerSecond);
