@@ -170,6 +170,8 @@ PG_CPPFLAGS += -DNDEBUG
 endif
 # PostgreSQL's macros do in C what C++20 frowns at.
 PG_CXXFLAGS = -std=c++20 -O3 -fno-semantic-interposition -Wno-register -Wno-volatile -Wno-deprecated-volatile -MMD -MP
+# The same bytes, wherever the tree and the folder of the build lie.
+PG_CXXFLAGS += -ffile-prefix-map=$(srcdir)/= -ffile-prefix-map=$(CURDIR)=.
 # A PostgreSQL that was built with gcc hands on gcc's warnings.
 ifneq ($(findstring clang,$(CXX)),)
 PG_CXXFLAGS += -Wno-unknown-warning-option
