@@ -171,13 +171,15 @@ ISOLATION = $(basename $(notdir $(wildcard $(srcdir)/test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 PG_CONFIG ?= pg_config
-PG_CPPFLAGS = -I$(srcdir)/src
+PG_CPPFLAGS = -I$(srcdir:%/=%)/src
 # The core's assertions are for its tests, and for servers that check theirs.
 ifeq ($(findstring enable-cassert,$(shell $(PG_CONFIG) --configure)),)
 PG_CPPFLAGS += -DNDEBUG
 endif
 # PostgreSQL's macros do in C what C++20 frowns at.
 PG_CXXFLAGS = -std=c++20 -O3 -fno-semantic-interposition -Wno-register -Wno-volatile -Wno-deprecated-volatile -MMD -MP
+# The same bytes, wherever the tree and the folder of the build lie.
+PG_CXXFLAGS += -ffile-prefix-map=$(srcdir:%/=%)/= -ffile-prefix-map=$(CURDIR)=.
 # A PostgreSQL that was built with gcc hands on gcc's warnings.
 ifneq ($(findstring clang,$(CXX)),)
 PG_CXXFLAGS += -Wno-unknown-warning-option
@@ -191,7 +193,8 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 override COMPILER = $(CXX) $(CXXFLAGS)
 include $(PGXS)
 
-# In a build elsewhere only sources are looked for here: what is built here is no part of it.
+# In a build elsewhere only sources are looked for here: what is built here is no part of it. PGXS may know where here is from VPATH.
+srcdir := $(srcdir)
 override VPATH :=
 vpath %.cpp $(srcdir)
 vpath %.control $(srcdir)

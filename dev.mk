@@ -4,7 +4,7 @@
 # do that.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo check check-matrix check-assert check-valgrind soak bench fuzz installed
+.PHONY: demo check check-matrix check-package check-assert check-valgrind soak bench fuzz installed
 demo: installed
 	@test/lib/unprivileged test/lib/with-cluster demo/run
 
@@ -19,6 +19,10 @@ soak: installed
 # On every version of PostgreSQL that is supported, with both compilers.
 check-matrix:
 	@$(AS_ROOT) test/check-matrix
+
+# Debian's packages, built on one fresh machine and tested on another.
+check-package:
+	@$(AS_ROOT) test/check-package
 
 # In a server that was built to notice faults: with its assertions and sanitizers, or under valgrind.
 check-assert check-valgrind:

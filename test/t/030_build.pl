@@ -68,18 +68,19 @@ for my $goals ('check', 'clean check', 'clean soak') {
     unlike($output, qr/warning/i, 'and make has nothing to warn of');
 }
 
-# Elsewhere: below the tree, and beside it, where the tree is built itself and where it is not.
-for my $where ('below', 'beside') {
+# Elsewhere: below the tree, and beside it, where the tree is built itself and where it is not; and as packagers do, who name the tree.
+for my $where ('below', 'beside', 'for a package of') {
     my ($folder, $makefile) = $where eq 'below' ? ("$tree/elsewhere", '../Makefile') : ("$scratch/beside", "$tree/Makefile");
+    my @named = $where =~ /package/ ? ("VPATH=$tree") : ();
     make($tree, $where eq 'below' ? 'all' : 'clean', @stand_in);
     my @before = sort { $a cmp $b } objects($tree), glob "$tree/sql/*";
     make_path($folder);
-    ($status) = make($folder, '-f', $makefile, '-j4', @stand_in, 'install');
+    ($status) = make($folder, '-f', $makefile, '-j4', @stand_in, @named, 'install');
     my @there = objects($folder);
     is($status, 0, "make -f Makefile in a folder $where the tree");
     is(scalar(@there), scalar(@built), 'builds all objects there');
     is_deeply([ sort { $a cmp $b } objects($tree), glob "$tree/sql/*" ], \@before, 'and none in the tree');
-    ($status) = make($folder, '-f', $makefile, 'clean');
+    ($status) = make($folder, '-f', $makefile, @named, 'clean');
     @left = (objects($folder), glob "$folder/keypool.so $folder/sql/*");
     ok($status == 0 && !grep({ -e } @left), 'and cleans up there');
 }
@@ -87,7 +88,16 @@ my @installed = sort map { chomp; s{.*/}{}r } `find $scratch/root -type f`;
 my ($version) = slurp_file('keypool.control') =~ /default_version = '(.*)'/;
 my %script = map { s{.*/}{}r => 1 } "keypool--$version.sql", glob 'sql/keypool--*.sql';
 is_deeply(\@installed, [ sort 'keypool.so', 'keypool.control', keys %script ], 'what is installed is the library, the control file and all scripts');
-($status, my $output) = make("$tree/elsewhere", '-f', '../Makefile', 'src/core/secret/base64.o', 'src/pg/server/clock.o');
-ok($status == 0 && -s "$tree/elsewhere/src/pg/server/clock.o", 'and the compiler finds its headers from there') or diag($output);
+
+# The real compiler, in the tree and in a folder elsewhere: it finds its headers from there, and which folder it was is not in what it makes.
+my @two = ('src/core/secret/base64.o', 'src/pg/server/clock.o');
+($status, my $output) = make("$scratch/beside", '-f', "$tree/Makefile", @two);
+ok($status == 0 && -s "$scratch/beside/$two[1]", 'the compiler finds its headers from elsewhere') or diag($output);
+make($tree, @two);
+for my $object (@two) {
+    my $bytes = slurp_file("$tree/$object");
+    ok(length $bytes && $bytes eq slurp_file("$scratch/beside/$object"), "$object is the same wherever it is built");
+    is(index($bytes, $scratch), -1, 'and does not say where');
+}
 
 done_testing();
