@@ -28,6 +28,9 @@ EXCEPTION WHEN OTHERS THEN RAISE NOTICE '%: %', sqlstate, sqlerrm; END $$;
 SELECT keypool_mark_429('00000000-0000-8000-8000-000000000002', 60, scope => 'key');
 SELECT * FROM keypool.metrics;
 SELECT name, labels ->> 'label' AS label, labels ->> 'state' AS state, value FROM keypool_metrics('ope', true) WHERE name LIKE 'keypool_key\_%' AND value <> 0;
+-- Settled once more, it counts as that only.
+SELECT keypool_record(key_id, 5, lease), keypool_record(key_id, 5, lease), keypool_release(key_id, lease) FROM keypool_select('ope');
+SELECT name, labels, value FROM keypool.metrics WHERE name ~ 'settled_twice|^keypool_requests';
 -- The keyring is no provider's.
 SELECT * FROM keypool_metrics('nobody') WHERE value <> 0;
 SELECT s.key_label, r.class FROM keypool_select('ope') s, keypool_report(s.key_id, s.lease, 401) r;

@@ -64,7 +64,7 @@ sub some_calls {
 sub recorded {
     my ($where, $server) = @_;
     return $where->safe_psql($database{$server}, join ' UNION ALL ', map { qq{
-        SELECT '$_ ' || encode(substr(t_data, 1, 16), 'hex') || ' ' || encode(substr(t_data, 17, 8 + 2440), 'hex')
+        SELECT '$_ ' || encode(substr(t_data, 1, 16), 'hex') || ' ' || encode(substr(t_data, 17, 8 + 4968), 'hex')
         FROM generate_series(0, pg_relation_size('keypool.$_') / current_setting('block_size')::int - 1) block,
             LATERAL heap_page_items(get_raw_page('keypool.$_', block::int)) WHERE lp_flags = 1} } qw(key_meters quota_meters)) . "\n";
 }

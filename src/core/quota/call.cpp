@@ -39,7 +39,10 @@ class WatchedMeters {
 
 // Takes the reservation out of all meters. False if that was done before.
 bool CloseByLease(Edits edits, Rules rules, int count, const Reservation &reservation, TimeUs now) {
-  if (SettleOnce(&edits[0], reservation, now) == Settled::kBefore) return false;
+  if (SettleOnce(&edits[0], reservation, now) == Settled::kBefore) {
+    for (int i = 0; i < count; ++i) CountRepeat(&edits[i]);
+    return false;
+  }
   for (int i = 1; i < count; ++i) CloseInQuota(&edits[i], rules[i]->rule, reservation);
   return true;
 }

@@ -155,6 +155,7 @@ struct ReservedMeter {
   int64_t releases;
   int64_t expiries;
   int64_t rate_limits;
+  int64_t repeats;          // settlements of calls that were settled before
   int64_t without_model;    // keys: calls that named no model where models are told apart
   TimeUs without_model_at;  // the last of them
   ReservedSlot ring[kRingSlots];
@@ -166,13 +167,13 @@ struct Meter {
   uint32_t unused;
   RecordedMeter recorded;
   ReservedMeter reserved;
-  uint8_t kept_for_later[224];  // zero; at least 64 bytes are kept
+  uint8_t kept_for_later[216];  // zero; at least 64 bytes are kept
 };
 
 static_assert(std::has_unique_object_representations_v<Meter>);  // no padding
 static_assert(sizeof(RecordedSlot) == 24 && sizeof(ReservedSlot) == 16 && sizeof(OpenSlot) == 16 &&
               sizeof(UsageSlot) == 32);
-static_assert(sizeof(RecordedMeter) == 4968 && sizeof(ReservedMeter) == 1352 && sizeof(Meter) == 6552);
+static_assert(sizeof(RecordedMeter) == 4968 && sizeof(ReservedMeter) == 1360 && sizeof(Meter) == 6552);
 
 // A meter that nothing has happened to.
 Meter FreshMeter(uint32_t ring_width, uint32_t call_timeout) noexcept;

@@ -80,6 +80,7 @@ void FormatReserved(FieldWriter *writer, const Meter &meter) {
   writer->Field("releases", NotNegative(reserved.releases));
   writer->Field("expiries", NotNegative(reserved.expiries));
   writer->Field("rate_limits", NotNegative(reserved.rate_limits));
+  writer->Field("repeats", NotNegative(reserved.repeats));
   writer->Field("without_model", NotNegative(reserved.without_model));
   writer->Field("without_model_at", IsTime(reserved.without_model_at) ? reserved.without_model_at : 0);
   if (reserved.probe_until != 0 && reserved.probe_until <= kLatestSecond)
@@ -216,6 +217,7 @@ bool ParseReservedField(const NameAndValue &field, ReservedMeter *reserved) {
   if (name == "releases") return ParseNumber(value, &reserved->releases);
   if (name == "expiries") return ParseNumber(value, &reserved->expiries);
   if (name == "rate_limits") return ParseNumber(value, &reserved->rate_limits);
+  if (name == "repeats") return ParseNumber(value, &reserved->repeats);
   if (name == "without_model") return ParseNumber(value, &reserved->without_model);
   if (name == "without_model_at") return ParseTime(value, kLatestTime, &reserved->without_model_at);
   if (name == "probe_until")

@@ -9,8 +9,8 @@
 //   slot=number/requests/tokens/output/settled bits or cost
 //   minute=M/requests/tokens/rate_limited model=hash/blocked_until
 //   past_hour=hour/requests/tokens/rate_limited/peak requests/peak tokens past_day=(likewise)
-//   turn=N last_selected_at=US selections=N releases=N expiries=N rate_limits=N without_model=N without_model_at=US
-//   probe_until=S
+//   turn=N last_selected_at=US selections=N releases=N expiries=N rate_limits=N repeats=N without_model=N
+//   without_model_at=US probe_until=S
 //   reserved=S/selected/open/tokens/output open=number/calls/tokens/cost
 // A field may be missing: then it is as in a fresh meter of a key.
 //

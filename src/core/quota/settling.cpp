@@ -361,6 +361,11 @@ void CountRelease(MeterEdit *edit) noexcept {
   edit->SetHint(reserved.releases, SaturatingSum(reserved.releases, 1));
 }
 
+void CountRepeat(MeterEdit *edit) noexcept {
+  const ReservedMeter &reserved = edit->meter().reserved;
+  edit->SetHint(reserved.repeats, SaturatingSum(reserved.repeats, 1));
+}
+
 TimeUs KeepOut(MeterEdit *edit, uint32_t model_hash, TimeUs until, TimeUs now) noexcept {
   const RecordedMeter &recorded = edit->meter().recorded;
   assert(now == MeterNow(edit->meter(), now) && until > 0);

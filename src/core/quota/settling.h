@@ -7,7 +7,7 @@
 //
 //   select    Admit each, then Reserve in each
 //   record    SettleOnce; if it is not kBefore: CloseInQuota in each quota, Count in each meter
-//   release   SettleOnce, likewise CloseInQuota, CountRelease
+//   release   SettleOnce, likewise CloseInQuota, CountRelease; of any that is kBefore: CountRepeat
 //   429       as record, with no tokens; then Block or BlockModel
 //   record without a lease: TakeOldest; if it found one, CloseShareInQuota in each quota; Count in each meter
 //
@@ -84,6 +84,7 @@ void CountInTotals(MeterEdit *meter, const Amounts &used, const PeriodEnds &ends
 
 // One reservation was given back: a counter. A hint.
 void CountRelease(MeterEdit *meter) noexcept;
+void CountRepeat(MeterEdit *meter) noexcept;
 
 // Blocks the meter until then, if that is later than the deadline it has; of a key for this model only, if it is not 0.
 // A ninth model at once blocks the key. Returns the deadline that stands.

@@ -56,7 +56,7 @@ static void put(ReturnSetInfo *result, const char *name, std::initializer_list<L
 // reserved half.
 struct Counts {
   double requests, tokens, output, cached, cost, rate_limits;
-  double selections, releases, expiries;
+  double selections, releases, expiries, repeats;
   double open;
 };
 
@@ -71,10 +71,11 @@ static void add(Counts *counts, const Meter &meter, TimeUs now) {
   counts->selections += static_cast<double>(meter.reserved.selections);
   counts->releases += static_cast<double>(meter.reserved.releases);
   counts->expiries += static_cast<double>(meter.reserved.expiries);
+  counts->repeats += static_cast<double>(meter.reserved.repeats);
   counts->open += static_cast<double>(keypool::CallsInFlight(meter, now).calls);
 }
 
-static constexpr int kCounters = 10;
+static constexpr int kCounters = 11;
 
 // What the counters of all things of a kind are called.
 struct CounterNames {
@@ -82,9 +83,10 @@ struct CounterNames {
 };
 
 static CounterNames counter_names(const char *prefix) {
-  static const char *const kNames[kCounters] = {
-      "requests_total",     "tokens_total",     "output_tokens_total", "cached_tokens_total", "cost_total",
-      "rate_limited_total", "selections_total", "released_total",      "never_settled_total", "in_flight"};
+  static const char *const kNames[kCounters] = {"requests_total",      "tokens_total",   "output_tokens_total",
+                                                "cached_tokens_total", "cost_total",     "rate_limited_total",
+                                                "selections_total",    "released_total", "never_settled_total",
+                                                "settled_twice_total", "in_flight"};
   CounterNames made;
   for (int i = 0; i < kCounters; ++i) made.names[i] = CStringGetTextDatum(psprintf("%s%s", prefix, kNames[i]));
   return made;
@@ -93,7 +95,7 @@ static CounterNames counter_names(const char *prefix) {
 static void put_counts(ReturnSetInfo *result, const CounterNames &names, Datum labels, const Counts &counts) {
   const double values[kCounters] = {counts.requests, counts.tokens,      counts.output,     counts.cached,
                                     counts.cost,     counts.rate_limits, counts.selections, counts.releases,
-                                    counts.expiries, counts.open};
+                                    counts.expiries, counts.repeats,     counts.open};
   for (int i = 0; i < kCounters; ++i) put_labelled(result, names.names[i], labels, values[i]);
 }
 

@@ -44,6 +44,7 @@ TEST(MeterText, KeepsEverything) {
       if (some(50) == 0) Block(&edit, now + 1000, now);
       if (some(50) == 0) BlockModel(&edit, 1 + static_cast<uint32_t>(some(12)), now + 100 * kMicrosPerSecond, now);
       if (some(10) == 0) CountRelease(&edit);
+      if (some(10) == 0) CountRepeat(&edit);
       if (some(200) == 0) edit.Set(meter.recorded.breaker, {now, now - 5, 3, 4, 5, 6});
       meter.reserved.turn = some(1000000);
       if (i % 100 != 0) continue;

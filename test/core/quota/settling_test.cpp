@@ -311,11 +311,14 @@ TEST(Counting, DoesNotOverflow) {
   meter.recorded.totals.last_used_at = kStart;
   meter.recorded.totals = {kStart, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX};
   meter.reserved.releases = meter.reserved.selections = meter.reserved.rate_limits = INT64_MAX;
+  meter.reserved.repeats = INT64_MAX;
   Use(&meter, {kMaxTokens, 0, 0, kMaxCost}, kStart);
   Select(&meter, {}, kStart);
   Cool(&meter, kStart + 1, kStart);
   MeterEdit edit(&meter);
   CountRelease(&edit);
+  CountRepeat(&edit);
+  EXPECT_EQ(meter.reserved.repeats, INT64_MAX);
   EXPECT_EQ(meter.recorded.totals.cost, INT64_MAX);
   EXPECT_EQ(meter.reserved.releases, INT64_MAX);
   EXPECT_EQ(meter.reserved.selections, INT64_MAX);
