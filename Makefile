@@ -116,11 +116,16 @@ OBJS = \
 	src/pg/server/settings.o \
 	src/pg/server/utf8.o \
 	src/pg/sql/answers.o \
+	src/pg/sql/apply.o \
+	src/pg/sql/apply_keys.o \
+	src/pg/sql/apply_rules.o \
 	src/pg/sql/attributes.o \
 	src/pg/sql/change_events.o \
 	src/pg/sql/doctor.o \
+	src/pg/sql/document.o \
 	src/pg/sql/events.o \
 	src/pg/sql/explain.o \
+	src/pg/sql/export.o \
 	src/pg/sql/grant.o \
 	src/pg/sql/grant_triggers.o \
 	src/pg/sql/heal.o \

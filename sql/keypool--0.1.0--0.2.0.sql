@@ -681,6 +681,17 @@ CREATE FUNCTION @extschema@.keypool_set_error_rule(
 COMMENT ON FUNCTION @extschema@.keypool_set_error_rule(text, bigint, text, text, text) IS 'says of what class an answer is; class NULL: takes the rule back';
 REVOKE ALL ON FUNCTION @extschema@.keypool_set_error_rule(text, bigint, text, text, text) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.keypool_apply(document jsonb, prune boolean DEFAULT false)
+	RETURNS TABLE (object text, provider_id text, name text, change text, columns text[])
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_apply';
+COMMENT ON FUNCTION @extschema@.keypool_apply(jsonb, boolean) IS 'makes keys, quotas, providers and error rules what a document says, and tells what that has changed; prune: what it does not name goes';
+REVOKE ALL ON FUNCTION @extschema@.keypool_apply(jsonb, boolean) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.keypool_export(provider text DEFAULT NULL) RETURNS jsonb
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'keypool_export';
+COMMENT ON FUNCTION @extschema@.keypool_export(text) IS 'the configuration of a provider, or of all, as a document of keypool_apply(), without secrets';
+REVOKE ALL ON FUNCTION @extschema@.keypool_export(text) FROM PUBLIC;
+
 COMMENT ON FUNCTION @extschema@.keypool_delete_key(uuid) IS 'removes a key and its counters';
 COMMENT ON FUNCTION @extschema@.keypool_heal() IS 'seals every secret under the primary master key; notes in provider_keys.unopened_since what does not open';
 

@@ -69,6 +69,19 @@ is($node->safe_psql('postgres', "SELECT key_value FROM keypool_select('inserted'
 is($node->safe_psql('postgres', "SELECT bool_and(key_value LIKE 'enc:v1:primary:%') FROM keypool.provider_keys"),
     't', 'what is stored is sealed under the master key');
 
+# A document of keypool_apply brings secrets as messages only.
+sub applied {
+    my ($secret) = @_;
+    my $document = qq{jsonb_build_object('providers', jsonb_build_object('applied', jsonb_build_object('keys', jsonb_build_array(jsonb_build_object('key_label', 'a', 'secret', '$secret')))))};
+    return $node->safe_psql('postgres', "SELECT change FROM keypool_apply($document)");
+}
+is(applied(encrypted('sk-marker-applied')), 'added', 'keypool_apply takes a message');
+is($node->safe_psql('postgres', "SELECT key_value FROM keypool_select('applied')"), 'sk-marker-applied', 'which is the secret of the key');
+is(applied(encrypted('sk-marker-applied')), '', 'another message with the same secret changes nothing');
+is(applied(encrypted('sk-marker-other')), 'secret changed', 'one with another secret does');
+is($node->safe_psql('postgres', "SELECT key_value FROM keypool_select('applied')"), 'sk-marker-other', 'and is handed out');
+$node->safe_psql('postgres', "DELETE FROM keypool.provider_keys WHERE provider_id = 'applied'");
+
 my $message = encrypted('sk-marker-refused');
 my $other   = gpg('client', 'sk-marker-refused', '--armor', '--encrypt', '-r', 'somebody else');
 my $symmetric = do {

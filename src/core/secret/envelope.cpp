@@ -141,6 +141,10 @@ void ParseStored(std::string_view stored, uint8_t *buffer, StoredSecret *secret)
     secret->form = SecretForm::kPlain;
     return;
   }
+  if (stored == kNoSecret) {
+    secret->form = SecretForm::kNone;
+    return;
+  }
   bool sealed = stored.starts_with(kSealedPrefix);
   stored.remove_prefix(sealed ? kSealedPrefix.size() : kEncrypted.size());
   std::string_view id;
@@ -188,6 +192,8 @@ Status Open(Keyring *keyring, const StoredSecret &stored, const SecretOwner &own
       return OpenLegacy(keyring, stored, out, size);
     case SecretForm::kSealed:
       return OpenSealed(keyring, stored, owner, out, size);
+    case SecretForm::kNone:
+      return Failure(Code::kNotAuthentic, "the key has no secret yet");
     case SecretForm::kMalformed:
       break;
   }

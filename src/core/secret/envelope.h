@@ -2,6 +2,7 @@
 //
 //   enc:v1:<master key id>:<base64(nonce 12 | ciphertext | tag 16)>   sealed by keypool
 //   enc:<base64(nonce 12 | ciphertext | tag 16)>                      of the service that keypool replaces
+//   enc:none                                                          a key that has no secret yet
 //   anything else                                                     plaintext of the same service
 //
 // All are AES-256-GCM (NIST SP 800-38D) with a random nonce. The sealed form authenticates, besides the ciphertext,
@@ -26,8 +27,11 @@ enum class SecretForm : uint8_t {
   kPlain,
   kLegacy,
   kSealed,
+  kNone,
   kMalformed,  // starts like one of ours and is none
 };
+
+inline constexpr std::string_view kNoSecret = "enc:none";
 
 // A stored value, taken apart once so that opening it needs no parsing.
 struct StoredSecret {

@@ -16,8 +16,9 @@ struct Name {
   size_t before;
   char after;
 };
-constexpr Name kNames[] = {Name("keypool_add_key"), Name("keypool_set_secret"), Name("keypool_update_key"),
-                           Name("provider_keys"), Name("keypool_report"), Name("keypool_explain_answer")};
+constexpr Name kNames[] = {Name("keypool_add_key"),       Name("keypool_apply"), Name("keypool_set_secret"),
+                           Name("keypool_update_key"),    Name("provider_keys"), Name("keypool_report"),
+                           Name("keypool_explain_answer")};
 
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80) != 0; }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }

@@ -85,15 +85,18 @@ KeyIds argument_keys(FunctionCallInfo fcinfo, int number, const char *name) {
   return {reinterpret_cast<const KeyId *>(ARR_DATA_PTR(array)), ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))};
 }
 
-std::string_view argument_scope(FunctionCallInfo fcinfo, int number) {
-  if (!argument_given(fcinfo, number)) return {};
+void check_scope(std::string_view scope) {
   static constexpr std::string_view kOfQuota = "quota:";
-  std::string_view scope = argument_text(fcinfo, number);
   bool names_quota = scope.size() > kOfQuota.size() && scope.substr(0, kOfQuota.size()) == kOfQuota;
   if (!names_quota && scope != "quota" && scope != "key" && scope != "model" && scope != "account")
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("scope must be quota, key, model, account, or quota: and the name of a quota"));
-  return scope;
+}
+
+std::string_view argument_scope(FunctionCallInfo fcinfo, int number) {
+  if (!argument_given(fcinfo, number)) return {};
+  check_scope(argument_text(fcinfo, number));
+  return argument_text(fcinfo, number);
 }
 
 static void refuse_array(const char *message) {

@@ -44,6 +44,7 @@ Texts argument_providers(FunctionCallInfo fcinfo, int number);
 Texts argument_models(FunctionCallInfo fcinfo, int number, int count);
 
 // What a limit is to block, checked: quota, key, model, account or quota:NAME; empty if it is not given.
+void check_scope(std::string_view scope);
 std::string_view argument_scope(FunctionCallInfo fcinfo, int number);
 
 // An optional amount from 0 to `max`; 0 if it is not given.

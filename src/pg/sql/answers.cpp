@@ -12,6 +12,7 @@ extern "C" {
 #include "pg/server/arguments.h"
 #include "pg/server/clock.h"
 #include "pg/server/report.h"
+#include "pg/sql/error_rule_admin.h"
 #include "pg/sql/selection_row.h"
 #include "pg/sql/trigger_rows.h"
 #include "pg/state/event_log.h"
@@ -163,22 +164,50 @@ static const char *const kSetRule =
   pg_unreachable();
 }
 
-static void check_pattern(FunctionCallInfo fcinfo, int number, const char *message, size_t most) {
-  if (!argument_given(fcinfo, number)) return;
-  std::string_view pattern = argument_text(fcinfo, number);
+static void check_pattern(const text *given, const char *message, size_t most) {
+  if (given == nullptr) return;
+  std::string_view pattern = text_view(given);
   if (!keypool::CheckPattern(pattern).ok() || pattern.size() > most) refuse(message);
 }
 
-static void check_rule(FunctionCallInfo fcinfo) {
+void check_error_rule(const ErrorRuleRow &rule) {
   AnswerClass ignored;
-  argument_scope(fcinfo, 4);
-  check_pattern(fcinfo, 0, "provider must be a pattern of 1 to 255 bytes without control characters", 255);
-  check_pattern(fcinfo, 2, "error_code must be a pattern of 1 to 63 bytes without control characters", 63);
-  if (argument_given(fcinfo, 1) && (PG_GETARG_INT64(1) < 100 || PG_GETARG_INT64(1) > 999))
-    refuse("http_status must be between 100 and 999");
-  if (!argument_given(fcinfo, 1) && !argument_given(fcinfo, 2)) refuse("http_status or error_code must be given");
-  if (argument_given(fcinfo, 3) && !keypool::ReadAnswerClass(argument_text(fcinfo, 3), &ignored))
+  check_pattern(rule.provider, "provider must be a pattern of 1 to 255 bytes without control characters", 255);
+  check_pattern(rule.code, "error_code must be a pattern of 1 to 63 bytes without control characters", 63);
+  if (rule.status != 0 && (rule.status < 100 || rule.status > 999)) refuse("http_status must be between 100 and 999");
+  if (rule.status == 0 && rule.code == nullptr) refuse("http_status or error_code must be given");
+  if (rule.answer_class != nullptr && !keypool::ReadAnswerClass(text_view(rule.answer_class), &ignored))
     refuse("class must be ok, rate, exhausted, billing, auth, forbidden, overloaded, server, client or unsent");
+  if (rule.scope != nullptr) check_scope(text_view(rule.scope));
+}
+
+static QueryArguments answers_of(const ErrorRuleRow &rule) {
+  QueryArguments arguments;
+  arguments.Add(TEXTOID, PointerGetDatum(rule.provider));
+  arguments.Add(INT4OID, Int32GetDatum(rule.status), rule.status == 0);
+  arguments.Add(TEXTOID, PointerGetDatum(rule.code), rule.code == nullptr);
+  return arguments;
+}
+
+void set_error_rule(const ErrorRuleRow &rule) {
+  QueryArguments arguments = answers_of(rule);
+  arguments.Add(TEXTOID, PointerGetDatum(rule.answer_class));
+  arguments.Add(TEXTOID, PointerGetDatum(rule.scope), rule.scope == nullptr);
+  owner_execute(kSetRule, arguments);
+}
+
+void remove_error_rule(const ErrorRuleRow &rule) { owner_execute(kRemoveRule, answers_of(rule)); }
+
+static text *text_argument(FunctionCallInfo fcinfo, int number) {
+  return argument_given(fcinfo, number) ? PG_GETARG_TEXT_PP(number) : nullptr;
+}
+
+static ErrorRuleRow argument_rule(FunctionCallInfo fcinfo) {
+  bool has_status = argument_given(fcinfo, 1);
+  if (has_status && (PG_GETARG_INT64(1) < 100 || PG_GETARG_INT64(1) > 999))
+    refuse("http_status must be between 100 and 999");
+  return {text_argument(fcinfo, 0), has_status ? static_cast<int32>(PG_GETARG_INT64(1)) : 0, text_argument(fcinfo, 2),
+          text_argument(fcinfo, 3), text_argument(fcinfo, 4)};
 }
 
 static void append_text(StringInfo json, const char *name, Datum value, bool is_null) {
@@ -246,21 +275,14 @@ Datum keypool_explain_answer(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(keypool_set_error_rule);
 Datum keypool_set_error_rule(PG_FUNCTION_ARGS) {
   argument_require(fcinfo, 0, "provider");
-  check_rule(fcinfo);
+  ErrorRuleRow rule = argument_rule(fcinfo);
+  check_error_rule(rule);
   report_if_read_only("keypool_set_error_rule");
   privileges_require_everywhere(Right::kOperator);
-  QueryArguments arguments;
-  auto add = [&](Oid type, int number, Datum value) { arguments.Add(type, value, !argument_given(fcinfo, number)); };
-  add(TEXTOID, 0, PG_GETARG_DATUM(0));
-  add(INT4OID, 1, argument_given(fcinfo, 1) ? Int32GetDatum(static_cast<int32>(PG_GETARG_INT64(1))) : Datum{0});
-  add(TEXTOID, 2, PG_GETARG_DATUM(2));
-  if (!argument_given(fcinfo, 3)) {
-    owner_execute(kRemoveRule, arguments);
-    PG_RETURN_VOID();
-  }
-  add(TEXTOID, 3, PG_GETARG_DATUM(3));
-  add(TEXTOID, 4, PG_GETARG_DATUM(4));
-  owner_execute(kSetRule, arguments);
+  if (rule.answer_class == nullptr)
+    remove_error_rule(rule);
+  else
+    set_error_rule(rule);
   PG_RETURN_VOID();
 }
 

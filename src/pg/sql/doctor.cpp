@@ -62,6 +62,7 @@ static void check_keyring(ReturnSetInfo *result, const keypool::Status &problem)
 static constexpr int kExamples = 3;
 
 struct SecretCensus {
+  int64 missing;
   int64 unopened;
   char examples[kExamples * 37 + 1];  // the ids of the first of them, each after a blank
   int64 legacy;
@@ -74,6 +75,10 @@ static void count_secret(HeapTuple row, TupleDesc columns, SecretCensus *census)
   std::string_view value = text_view(DatumGetTextPP(SPI_getbinval(row, columns, 3, &is_null)));
   keypool::StoredSecret stored;
   keypool::ParseStored(value, static_cast<uint8_t *>(palloc(value.size() + 1)), &stored);
+  if (stored.form == keypool::SecretForm::kNone) {
+    ++census->missing;
+    return;
+  }
   keypool::SecretOwner owner = {key_id_from_datum(SPI_getbinval(row, columns, 1, &is_null)), text_view(provider)};
   keypool::Status status = open_secret(stored, owner);
   opened_secret_wipe();
@@ -115,7 +120,8 @@ static void check_duplicates(ReturnSetInfo *result) {
       " GROUP BY provider_id, fingerprint, account, attributes"
       " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) same";
   static const char *const kUnknown =
-      "SELECT pg_catalog.count(*) FROM keypool.provider_keys WHERE fingerprint IS NULL AND unopened_since IS NULL";
+      "SELECT pg_catalog.count(*) FROM keypool.provider_keys WHERE fingerprint IS NULL AND unopened_since IS NULL"
+      " AND key_value OPERATOR(pg_catalog.<>) 'enc:none'";
   int64 shared = count_rows(kShared);
   int64 unknown = count_rows(kUnknown);
   const char *advice = psprintf("keys that were not compared with others: %lld; run SELECT * FROM keypool_heal()",
@@ -207,6 +213,10 @@ static void check_secrets(ReturnSetInfo *result, const keypool::Status &problem)
                       census.examples, census.unopened > kExamples ? " ..." : "");
   put_check(result, "secrets open", Severity::kError, census.unopened,
             psprintf("%lld do not%s", static_cast<long long>(census.unopened), advice));
+  put_check(result, "secrets given", Severity::kWarning, census.missing,
+            psprintf("%lld keys have none yet, and are not used: see state in keypool.keys, and give them one with "
+                     "keypool_set_secret()",
+                     static_cast<long long>(census.missing)));
   put_check(result, "secrets sealed", Severity::kWarning, census.legacy + census.plain,
             psprintf("%lld in the old form, %lld in plaintext: run SELECT * FROM keypool_heal()",
                      static_cast<long long>(census.legacy), static_cast<long long>(census.plain)));

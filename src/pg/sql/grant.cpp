@@ -64,6 +64,8 @@ static const struct {
     {"keypool_delete_quota", kOperator},
     {"keypool_set_provider", kOperator},
     {"keypool_set_error_rule", kOperator},
+    {"keypool_apply", kOperator},
+    {"keypool_export", kOperator},
     {"keypool_heal", kOperator},
     {"keypool_heal_in_batches", kOperator},
     {"keypool_public_key", kOperator},

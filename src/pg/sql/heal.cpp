@@ -80,6 +80,7 @@ struct KnownOfKey {
 static Healed heal_secret(const keypool::SecretOwner &owner, std::string_view stored_text, const KnownOfKey &known) {
   keypool::StoredSecret stored;
   keypool::ParseStored(stored_text, static_cast<uint8_t *>(palloc(stored_text.size() + 1)), &stored);
+  if (stored.form == keypool::SecretForm::kNone) return Healed::kNothingToDo;
   keypool::Status status = open_secret(stored, owner);
   if (status.code == keypool::Code::kInternal) report_status(status);
   if (status.code == keypool::Code::kMissingMasterKey) {

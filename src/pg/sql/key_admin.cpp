@@ -1,5 +1,5 @@
 // key_admin.cpp - adding, changing and removing keys: ordinary, transactional configuration.
-#include "pg/server/postgres_api.h"
+#include "pg/sql/key_admin.h"
 
 #include "pg/catalog/owner_query.h"
 #include "pg/catalog/relations.h"
@@ -11,34 +11,9 @@
 #include "pg/server/clock.h"
 #include "pg/server/key_ids.h"
 #include "pg/server/report.h"
-#include "pg/sql/settings_json.h"
+#include "pg/sql/setting_columns.h"
 
 using keypool::KeyId;
-
-static constexpr SettingColumn kSettings[] = {
-    {"key_label", SettingKind::kText, 0, 0, nullptr},
-    {"priority", SettingKind::kNumber, PG_INT32_MIN, PG_INT32_MAX, nullptr},
-    {"is_active", SettingKind::kBoolean, 0, 0, nullptr},
-    {"inactive_until", SettingKind::kTime, 0, 0, nullptr},
-    {"account", SettingKind::kText, 0, 0, nullptr},
-    {"models", SettingKind::kTexts, 0, 0, nullptr},
-    {"except_models", SettingKind::kTexts, 0, 0, nullptr},
-    {"weight", SettingKind::kNumber, 1, 1000, nullptr},
-    {"max_rpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_tpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_output_tpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_rpd", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_tpd", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_requests_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_tokens_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_cost_per_day", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_cost_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_in_flight", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"burst_seconds", SettingKind::kNumber, 1, 30, nullptr},
-    {"attributes", SettingKind::kObject, 0, 0, nullptr},
-    {"expires_at", SettingKind::kTime, 0, 0, nullptr},
-    {"key_value", SettingKind::kRefused, 0, 0, "Secrets never travel in JSON: use keypool_set_secret()."},
-};
 
 static const char *const kInsert =
     "INSERT INTO keypool.provider_keys (id, provider_id, key_value, fingerprint%s%s) VALUES ($1, $2, $3, $4%s%s)";
@@ -57,7 +32,7 @@ static const char *const kFind =
 
 static Settings read_key_settings(FunctionCallInfo fcinfo, int number, const char *argument) {
   struct varlena *object = argument_given(fcinfo, number) ? PG_GETARG_VARLENA_P(number) : nullptr;
-  return read_settings(argument, object, kSettings, lengthof(kSettings));
+  return read_settings(argument, object, kKeySettings, lengthof(kKeySettings));
 }
 
 static NewSecret argument_secret(FunctionCallInfo fcinfo, int number, const keypool::SecretOwner &owner,
@@ -94,7 +69,7 @@ static Settings read_new_key(FunctionCallInfo fcinfo) {
   return settings;
 }
 
-static void insert_key(const KeyId &id, Datum provider, const NewSecret &secret, const Settings &settings) {
+void insert_key(const KeyId &id, Datum provider, const NewSecret &secret, const Settings &settings) {
   QueryArguments arguments;
   StringInfoData names, values;
   initStringInfo(&names);
@@ -102,10 +77,27 @@ static void insert_key(const KeyId &id, Datum provider, const NewSecret &secret,
   arguments.Add(UUIDOID, key_id_datum(id));
   arguments.Add(TEXTOID, provider);
   arguments.Add(TEXTOID, PointerGetDatum(secret.sealed));
-  arguments.Add(BYTEAOID, PointerGetDatum(secret.fingerprint));
+  arguments.Add(BYTEAOID, PointerGetDatum(secret.fingerprint), secret.fingerprint == nullptr);
   list_settings(settings, &arguments, &names, &values);
   const char *separator = settings.any() ? ", " : "";
   owner_execute(psprintf(kInsert, separator, names.data, separator, values.data), arguments);
+}
+
+uint64 update_key(const KeyId &id, const Settings &settings) {
+  QueryArguments arguments;
+  StringInfoData names, values;
+  initStringInfo(&names);
+  initStringInfo(&values);
+  arguments.Add(UUIDOID, key_id_datum(id));
+  list_settings(settings, &arguments, &names, &values);
+  return owner_execute(psprintf(kUpdate, names.data, values.data), arguments);
+}
+
+uint64 replace_secret(const KeyId &id, const NewSecret &secret) {
+  QueryArguments arguments;
+  arguments.Add(UUIDOID, key_id_datum(id));
+  arguments.Add(TEXTOID, PointerGetDatum(secret.sealed));
+  return owner_execute(kSetSecret, arguments);
 }
 
 // What a new secret of a key must be checked against.
@@ -161,13 +153,7 @@ Datum keypool_update_key(PG_FUNCTION_ARGS) {
   report_if_read_only("keypool_update_key");
   key_access_check(id, Right::kOperator);
   if (!settings.any()) PG_RETURN_VOID();
-  QueryArguments arguments;
-  StringInfoData names, values;
-  initStringInfo(&names);
-  initStringInfo(&values);
-  arguments.Add(UUIDOID, key_id_datum(id));
-  list_settings(settings, &arguments, &names, &values);
-  require_found(owner_execute(psprintf(kUpdate, names.data, values.data), arguments));
+  require_found(update_key(id, settings));
   PG_RETURN_VOID();
 }
 
@@ -183,10 +169,7 @@ Datum keypool_set_secret(PG_FUNCTION_ARGS) {
   master_keys_primary();  // before anything is locked: a command may take its time
   KeyRow key = lock_key(id);
   NewSecret secret = argument_secret(fcinfo, 1, {id, key.provider}, key.use);
-  QueryArguments arguments;
-  arguments.Add(UUIDOID, key_id_datum(id));
-  arguments.Add(TEXTOID, PointerGetDatum(secret.sealed));
-  require_found(owner_execute(kSetSecret, arguments));
+  require_found(replace_secret(id, secret));
   PG_RETURN_VOID();
 }
 

@@ -85,6 +85,7 @@ static void take_value(KeyRow *row, bool update, const char *name) {
     take_stored(row, stored, owner, update);
     return;
   }
+  if (stored.form == keypool::SecretForm::kNone && !update) return;
   explicit_bzero(payload, given.size() + 1);
   if (keypool::ClaimsEncryption(given) && is_replicating()) return;
   hide_given_secret(given);

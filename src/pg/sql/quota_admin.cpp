@@ -1,9 +1,7 @@
 // quota_admin.cpp - keypool_set_quota, keypool_delete_quota and keypool_set_provider: ordinary, transactional
 // configuration.
-#include "pg/server/postgres_api.h"
+#include "pg/sql/quota_admin.h"
 
-#include "core/quota/amounts.h"
-#include "core/quota/meter.h"
 #include "pg/catalog/owner_query.h"
 #include "pg/catalog/privileges.h"
 #include "pg/catalog/provider_changes.h"
@@ -12,43 +10,9 @@
 #include "pg/server/arguments.h"
 #include "pg/server/key_ids.h"
 #include "pg/server/report.h"
-#include "pg/sql/settings_json.h"
+#include "pg/sql/setting_columns.h"
 
 using keypool::KeyId;
-
-static constexpr SettingColumn kQuotaSettings[] = {
-    {"account", SettingKind::kText, 0, 0, nullptr},
-    {"models", SettingKind::kTexts, 0, 0, nullptr},
-    {"except_models", SettingKind::kTexts, 0, 0, nullptr},
-    {"max_rpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_tpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_output_tpm", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_rph", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_tph", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_rpd", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_tpd", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_requests_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_tokens_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_cost_per_day", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_cost_per_month", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"max_in_flight", SettingKind::kNumber, 0, PG_INT64_MAX, nullptr},
-    {"burst_seconds", SettingKind::kNumber, 1, 30, nullptr},
-    {"counts", SettingKind::kText, 0, 0, "tokens, prompt, input, uncached"},
-    {"output_weight", SettingKind::kNumber, 1, keypool::kMaxOutputWeight, nullptr},
-    {"time_zone", SettingKind::kText, 0, 0, nullptr},
-    {"day", SettingKind::kText, 0, 0, "calendar, rolling"},
-};
-
-static constexpr SettingColumn kProviderSettings[] = {
-    {"strategy", SettingKind::kText, 0, 0, "rotate, fill_first"},
-    {"time_zone", SettingKind::kText, 0, 0, nullptr},
-    {"default_tokens", SettingKind::kNumber, 0, keypool::kMaxTokens, nullptr},
-    {"default_cooldown", SettingKind::kNumber, 1, PG_INT32_MAX, nullptr},
-    {"max_cooldown", SettingKind::kNumber, 1, PG_INT32_MAX, nullptr},
-    {"rate_limit_scope", SettingKind::kText, 0, 0, "key, model, account"},
-    {"call_timeout", SettingKind::kNumber, keypool::kMinCallTimeout, keypool::kMaxCallTimeout, nullptr},
-    {"breaker_threshold", SettingKind::kNumber, 0, 1000, nullptr},
-};
 
 #define THIS_QUOTA " WHERE provider_id OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"
 static const char *const kFindQuota = "SELECT id FROM keypool.quotas" THIS_QUOTA;
@@ -76,6 +40,15 @@ static void list(const Settings &settings, Lists *lists) {
   list_settings(settings, &lists->arguments, &lists->names, &lists->values);
 }
 
+void set_provider(Datum provider, const Settings &settings) {
+  Lists lists;
+  lists.arguments.Add(TEXTOID, provider);
+  list(settings, &lists);
+  const char *names = lists.names.data;
+  const char *values = lists.values.data;
+  owner_execute(psprintf(kSetProvider, names, values, names, values), lists.arguments);
+}
+
 static KeyId first_id(void) {
   bool is_null;
   return key_id_from_datum(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
@@ -97,6 +70,26 @@ static bool make_quota(std::string_view provider, const Settings &settings, cons
   if (owner_execute_connected(sql, lists.arguments) == 0) return false;
   *id = first_id();
   return true;
+}
+
+bool write_quota(Datum provider, Datum name, bool is_new, const Settings &settings) {
+  Lists lists;
+  lists.arguments.Add(TEXTOID, provider);
+  lists.arguments.Add(TEXTOID, name);
+  list(settings, &lists);
+  KeyId ignored;
+  SPI_connect();
+  bool done = is_new ? make_quota(text_view(DatumGetTextPP(provider)), settings, lists, &ignored)
+                     : change_quota(settings, lists, &ignored);
+  SPI_finish();
+  return done;
+}
+
+bool delete_quota(Datum provider, Datum name) {
+  QueryArguments arguments;
+  arguments.Add(TEXTOID, provider);
+  arguments.Add(TEXTOID, name);
+  return owner_execute(kDeleteQuota, arguments) != 0;
 }
 
 // The provider and the name of a quota, for an operator of that provider.
@@ -135,9 +128,9 @@ Datum keypool_set_quota(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(keypool_delete_quota);
 Datum keypool_delete_quota(PG_FUNCTION_ARGS) {
-  QueryArguments arguments;
-  argument_quota(fcinfo, "keypool_delete_quota", &arguments);
-  if (owner_execute(kDeleteQuota, arguments) == 0)
+  QueryArguments ignored;
+  argument_quota(fcinfo, "keypool_delete_quota", &ignored);
+  if (!delete_quota(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)))
     ereport(ERROR, errcode(ERRCODE_KEYPOOL_NOT_FOUND), errmsg("quota does not exist"));
   PG_RETURN_VOID();
 }
@@ -150,13 +143,7 @@ Datum keypool_set_provider(PG_FUNCTION_ARGS) {
   report_if_read_only("keypool_set_provider");
   privileges_require(Right::kOperator, provider);
   check_new_provider(provider, nullptr);
-  if (!settings.any()) PG_RETURN_VOID();
-  Lists lists;
-  lists.arguments.Add(TEXTOID, PG_GETARG_DATUM(0));
-  list(settings, &lists);
-  const char *names = lists.names.data;
-  const char *values = lists.values.data;
-  owner_execute(psprintf(kSetProvider, names, values, names, values), lists.arguments);
+  if (settings.any()) set_provider(PG_GETARG_DATUM(0), settings);
   PG_RETURN_VOID();
 }
 

@@ -2,6 +2,7 @@
 #include "pg/sql/settings_json.h"
 
 extern "C" {
+#include "rewrite/rewriteHandler.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
@@ -97,6 +98,13 @@ static Datum read_texts(const SettingColumn &column, const JsonbValue &value) {
   return PointerGetDatum(construct_array(texts, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+// Of anything; what it holds is the caller's to read.
+static Datum read_list(const SettingColumn &column, JsonbValue *value) {
+  JsonbContainer *list = container_of(*value);
+  if (list == nullptr || !JsonContainerIsArray(list) || JsonContainerIsScalar(list)) refuse(column.name, "an array");
+  return JsonbPGetDatum(JsonbValueToJsonb(value));
+}
+
 static Datum read_object(const SettingColumn &column, JsonbValue *value) {
   JsonbContainer *object = container_of(*value);
   if (object == nullptr || !JsonContainerIsObject(object)) refuse(column.name, "an object");
@@ -132,6 +140,8 @@ static Datum read_value(const SettingColumn &column, JsonbValue *value) {
       return read_texts(column, *value);
     case SettingKind::kObject:
       return read_object(column, value);
+    case SettingKind::kList:
+      return read_list(column, value);
     case SettingKind::kTime:
       return read_time(column, *value);
     case SettingKind::kBoolean:
@@ -208,6 +218,7 @@ static Oid type_of(SettingKind kind) {
     case SettingKind::kTexts:
       return TEXTARRAYOID;
     case SettingKind::kObject:
+    case SettingKind::kList:
       return JSONBOID;
     case SettingKind::kTime:
       return TIMESTAMPTZOID;
@@ -216,6 +227,52 @@ static Oid type_of(SettingKind kind) {
       break;
   }
   return BOOLOID;
+}
+
+void complete_settings(Settings *settings) {
+  for (int i = 0; i < settings->count; ++i) {
+    if (settings->given[i] || settings->columns[i].kind == SettingKind::kRefused) continue;
+    settings->given[i] = settings->reset[i] = true;
+  }
+}
+
+// The default of a column, which is a constant or none.
+static Datum default_of(Relation table, AttrNumber column, bool *is_null) {
+  Node *value = build_column_default(table, column);
+  *is_null = value == nullptr || !IsA(value, Const) || castNode(Const, value)->constisnull;
+  return *is_null ? Datum{0} : castNode(Const, value)->constvalue;
+}
+
+// A value of a number's column as it is given.
+static Datum widened(Datum value, Oid type) {
+  return type == INT2OID   ? Int64GetDatum(DatumGetInt16(value))
+         : type == INT4OID ? Int64GetDatum(DatumGetInt32(value))
+                           : value;
+}
+
+static bool is_as_given(const Settings &settings, int i, HeapTuple row, TupleDesc columns, Relation table) {
+  int number = SPI_fnumber(columns, settings.columns[i].name);
+  Form_pg_attribute column = TupleDescAttr(columns, number - 1);
+  bool is_null, given_null = false;
+  Datum value = heap_getattr(row, number, columns, &is_null);
+  Datum given = settings.values[i];
+  if (settings.reset[i])
+    given = default_of(table, get_attnum(RelationGetRelid(table), settings.columns[i].name), &given_null);
+  if (is_null || given_null) return is_null && given_null;
+  if (settings.columns[i].kind != SettingKind::kNumber)
+    return datum_image_eq(value, given, column->attbyval, column->attlen);
+  return widened(value, column->atttypid) == (settings.reset[i] ? widened(given, column->atttypid) : given);
+}
+
+Datum keep_changes(Settings *settings, HeapTuple row, TupleDesc columns, Relation table) {
+  Datum names[kMaxSettings];
+  int changes = 0;
+  for (int i = 0; i < settings->count; ++i) {
+    if (!settings->given[i]) continue;
+    settings->given[i] = !is_as_given(*settings, i, row, columns, table);
+    if (settings->given[i]) names[changes++] = CStringGetTextDatum(settings->columns[i].name);
+  }
+  return PointerGetDatum(construct_array(names, changes, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 void list_settings(const Settings &settings, QueryArguments *arguments, StringInfo names, StringInfo values) {

@@ -8,7 +8,7 @@
 
 #include "pg/catalog/owner_query.h"
 
-enum class SettingKind : uint8 { kNumber, kText, kTexts, kBoolean, kObject, kTime, kRefused };
+enum class SettingKind : uint8 { kNumber, kText, kTexts, kBoolean, kObject, kList, kTime, kRefused };
 
 // A column that can be set.
 struct SettingColumn {
@@ -37,6 +37,12 @@ struct Settings {
 
 // Reads a jsonb object; null: nothing is given. `argument` is what messages call it.
 Settings read_settings(const char *argument, struct varlena *object, const SettingColumn *columns, int count);
+
+// Sets all that are not given to their defaults.
+void complete_settings(Settings *settings);
+
+// Leaves those given that a row of their table has otherwise; returns their names as an array of text.
+Datum keep_changes(Settings *settings, HeapTuple row, TupleDesc columns, Relation table);
 
 // Lists what is given for a statement: `names` as "a, b", `values` as "$3, DEFAULT", with their arguments.
 void list_settings(const Settings &settings, QueryArguments *arguments, StringInfo names, StringInfo values);
