@@ -230,7 +230,7 @@ static void check_other_logging(ReturnSetInfo *result) {
   put_check(result, "pgaudit", Severity::kWarning,
             !setting_is_off("pgaudit.log", "none") || !setting_is_off("pgaudit.role", ""),
             "logs what people type, and bind if pgaudit.log_parameter is on; keypool hides it in statements that name "
-            "keypool_add_key, keypool_set_secret, keypool_update_key or provider_keys: give secrets to these, not to "
+            "keypool_add_key, keypool_set_secret, keypool_update_key, keypool_apply or provider_keys: give secrets to these, not to "
             "functions that call them");
   put_check(result, "debug_print", Severity::kWarning,
             !setting_is_off("debug_print_parse", "off") || !setting_is_off("debug_print_rewritten", "off") ||
