@@ -66,7 +66,7 @@ SELECT count(*) FROM keypool_events('eve', 9223372036854775807);
 -- The log is bounded, and calls do not push out changes.
 SET keypool.keep_events = 20;
 SELECT keypool_update_key(:'a', jsonb_build_object('priority', i)) FROM generate_series(2, 101) i \g /dev/null
-SELECT count(*) BETWEEN 20 AND 36 AS bounded, max(id) - min(id) <= 36 AS newest FROM keypool.event_log WHERE NOT of_calls;
+SELECT count(*) BETWEEN 20 AND 40 AS bounded, max(id) - min(id) <= 40 AS newest FROM keypool.event_log WHERE NOT of_calls;
 SELECT count(*) FROM keypool.event_log WHERE of_calls;
 SET keypool.keep_events = 0;
 SELECT max(id) AS start FROM keypool.event_log \gset

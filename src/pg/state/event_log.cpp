@@ -13,7 +13,7 @@ extern "C" {
 #include "pg/server/settings.h"
 
 static constexpr int kMaxNoted = 8;
-static constexpr int64 kPruneEvery = 16;
+static constexpr int kFewEvents = 16;  // that may always be there
 
 // An event of calls that is not written yet.
 struct Noted {
@@ -82,7 +82,10 @@ static void write_row(Relation log, EventRow *row) {
   HeapTuple tuple = heap_form_tuple(RelationGetDescr(log), row->values, row->nulls);
   CatalogTupleInsert(log, tuple);
   heap_freetuple(tuple);
-  if (session.newest % kPruneEvery == 0) prune(log, DatumGetBool(row->values[kEventOfCalls - 1]));
+  // To find the oldest that is kept reads all that are: so seldom enough to read each event a few times only.
+  if (session.newest % Max(keypool_keep_events, kFewEvents) != 0) return;
+  prune(log, false);
+  prune(log, true);
 }
 
 void event_log_add(const ChangeEvent &change) {

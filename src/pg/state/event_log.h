@@ -1,7 +1,8 @@
 // event_log.h - keypool.event_log: who changed what, and what went wrong.
 //
-// Bounded by keypool.keep_events, for changes of configuration and for events of calls each: the oldest go. A COMMIT
-// that brings events sends one NOTIFY on the channel keypool, with the number of the newest.
+// Bounded by keypool.keep_events, for changes of configuration and for events of calls each: the oldest go, before there
+// are twice as many. A COMMIT that brings events sends one NOTIFY on the channel keypool, with the number of the
+// newest.
 //
 // A change and its event are of one transaction. What happened to calls stays true after a ROLLBACK: sessions note it,
 // and write it at the COMMIT of this transaction or the next.
