@@ -54,6 +54,20 @@ ROLLBACK TO longer;
 SELECT keypool_record(:'key');
 ROLLBACK;
 SELECT status FROM keypool_try_select('plain');
+BEGIN;
+ALTER TABLE keypool.refusals ALTER COLUMN counts TYPE integer USING 7;
+SAVEPOINT altered;
+SELECT status FROM keypool_try_select('plain', 0, 'm', except_keys => ARRAY[:'key']::uuid[]);
+ROLLBACK TO altered;
+SELECT keypool_status('plain');
+ROLLBACK TO altered;
+SELECT status FROM keypool_try_select('plain');
+ROLLBACK;
+BEGIN;
+ALTER TABLE keypool.event_log ADD COLUMN note text;
+ALTER TABLE keypool.event_log DROP COLUMN note;
+SELECT keypool_toggle_key(:'key', false);
+ROLLBACK;
 
 -- what must not be NULL is not, whatever became of the constraints
 BEGIN;

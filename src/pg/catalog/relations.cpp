@@ -198,6 +198,25 @@ void check_meter_columns(Relation table) {
   check_columns(columns, columns->natts, RelationGetRelationName(table), kTypes, lengthof(kTypes));
 }
 
+// Rows are made of these columns and no others: here, too, one that was dropped counts.
+static void check_table(Relation table, const Oid *types, int count) {
+  check_is_heap(table);
+  TupleDesc columns = RelationGetDescr(table);
+  check_columns(columns, columns->natts, RelationGetRelationName(table), types, count);
+}
+
+void check_refusals(Relation table) {
+  static const Oid kTypes[] = {TEXTOID, BYTEAOID};
+  check_table(table, kTypes, lengthof(kTypes));
+}
+
+void check_event_log(Relation table) {
+  static const Oid kTypes[] = {INT8OID, TIMESTAMPTZOID, BOOLOID, TEXTOID, TEXTOID,
+                               UUIDOID, TEXTOID,        TEXTOID, TEXTOID, JSONBOID};
+  static_assert(lengthof(kTypes) == kEventColumns);
+  check_table(table, kTypes, lengthof(kTypes));
+}
+
 void check_is_heap(Relation relation) {
   if (relation->rd_tableam == GetHeapamTableAmRoutine()) return;
   ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),

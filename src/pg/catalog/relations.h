@@ -134,6 +134,10 @@ void read_grants_row(HeapTuple row, TupleDesc columns, Datum (&values)[kGrantsCo
 // Raises likewise for a table of meters.
 void check_meter_columns(Relation table);
 
+// And for keypool.refusals and keypool.event_log, whose pages must be a heap's.
+void check_refusals(Relation table);
+void check_event_log(Relation table);
+
 // Raises 42809 if a table's pages are not a heap's, as which keypool reads them.
 void check_is_heap(Relation relation);
 

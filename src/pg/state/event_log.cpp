@@ -64,6 +64,12 @@ struct EventRow {
   }
 };
 
+// A role may have been dropped since the session has begun: then its number.
+static Datum role_name(Oid role) {
+  const char *name = GetUserNameFromId(role, true);
+  return CStringGetTextDatum(name != nullptr ? name : psprintf("%u", role));
+}
+
 // A row with all that does not depend on the event.
 static EventRow new_row(keypool::TimeUs at, bool of_calls, const char *event) {
   EventRow row;
@@ -71,8 +77,8 @@ static EventRow new_row(keypool::TimeUs at, bool of_calls, const char *event) {
   row.Set(kEventAt, TimestampTzGetDatum(clock_to_timestamptz(at)));
   row.Set(kEventOfCalls, BoolGetDatum(of_calls));
   row.Set(kEventName, CStringGetTextDatum(event));
-  row.Set(kEventRole, CStringGetTextDatum(GetUserNameFromId(GetOuterUserId(), false)));
-  row.Set(kEventSessionRole, CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false)));
+  row.Set(kEventRole, role_name(GetOuterUserId()));
+  row.Set(kEventSessionRole, role_name(GetSessionUserId()));
   return row;
 }
 
@@ -96,6 +102,7 @@ void event_log_add(const ChangeEvent &change) {
   if (!change.name.empty()) row.Set(kEventSubjectName, text_datum(change.name));
   if (change.details != nullptr) row.Set(kEventDetails, DirectFunctionCall1(jsonb_in, CStringGetDatum(change.details)));
   Relation log = table_open(relations().event_log, RowExclusiveLock);
+  check_event_log(log);
   write_row(log, &row);
   table_close(log, NoLock);
 }
@@ -133,7 +140,10 @@ static void write_all_noted(void) {
   session.noted_count = 0;  // writing them may fail, and with it the COMMIT
   if (!exists) return;
   Relation log = table_open(relations().event_log, NoLock);
+  check_event_log(log);
+  PushActiveSnapshot(GetLatestSnapshot());  // a transaction that ends has none, and a row may have to be toasted
   for (int i = 0; i < count; ++i) write_noted(log, session.noted[i]);
+  PopActiveSnapshot();
   table_close(log, NoLock);
 }
 

@@ -44,6 +44,7 @@ static char *counts_in_page(Relation table, Buffer buffer, const ItemPointerData
 
 void refusal_rows_add(std::string_view provider) {
   Relation table = table_open(relations().refusals, RowExclusiveLock);
+  check_refusals(table);
   Snapshot snapshot = snapshot_of_now();
   ItemPointerData address;
   if (!find_row(table, provider, snapshot, &address)) {
@@ -61,6 +62,7 @@ void refusal_rows_add(std::string_view provider) {
 void refusal_rows_read(std::string_view provider, RefusalCounts *counts) {
   *counts = {};
   Relation table = table_open(relations().refusals, AccessShareLock);
+  check_refusals(table);
   Snapshot snapshot = snapshot_of_now();
   ItemPointerData address;
   if (find_row(table, provider, snapshot, &address)) {
@@ -94,7 +96,7 @@ bool refusal_rows_post(std::string_view provider, const uint32_t (&refused)[keyp
   *became_short = false;
   if (!ConditionalLockRelationOid(relations().refusals, RowExclusiveLock)) return false;
   Relation table = table_open(relations().refusals, NoLock);
-  check_is_heap(table);
+  check_refusals(table);
   Snapshot snapshot = snapshot_of_now();
   ItemPointerData address;
   if (find_row(table, provider, snapshot, &address)) add_in_page(table, address, refused, first_at, now, became_short);
