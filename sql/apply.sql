@@ -28,6 +28,8 @@ SELECT keypool_export() ? 'error_rules', keypool_export('nobody');
 
 -- A key without a secret is off until it is given one.
 SELECT status FROM keypool_try_select('app');
+SELECT key_label, status, blocked_limit FROM keypool_explain_select('app') ORDER BY 1;
+SELECT value FROM keypool_metrics('app') WHERE name = 'keypool_secrets_unopened';
 SELECT "check", severity, number, result FROM keypool_doctor() WHERE "check" LIKE 'secrets%' OR "check" = 'duplicates';
 SELECT * FROM keypool_heal();
 SELECT keypool_set_secret(keypool_key('app', 'a'), 'sk-apply-a');
@@ -44,6 +46,19 @@ SELECT object, name, change FROM keypool_apply('{"providers": {"app": {"quotas":
 SELECT key_label, is_active FROM keypool_list_keys('app') ORDER BY 1;
 SELECT object, name, change FROM keypool_apply('{"error_rules": [{"provider": "app*", "http_status": 418, "class": "server"}]}', prune => true);
 TABLE keypool.error_rules;
+
+-- Quotas that go make room for new ones, and keys that are off for a time stay off.
+SELECT keypool_set_quota('app', 'q' || i, '{}') IS NOT NULL FROM generate_series(1, 2) i;
+SELECT keypool_toggle_key(keypool_key('app', 'a'), false, 60);
+SELECT object, name, change FROM keypool_apply('{"providers": {"app": {"quotas": {"r1": {}, "r2": {}, "org": {"max_rpd": 50}}, "keys": []}}}', prune => true) ORDER BY 1, 2;
+SELECT object, name, change FROM keypool_apply('{"providers": {"app": {"quotas": {"org": {"max_rpd": 50}}, "keys": []}}}', prune => true) ORDER BY 1, 2;
+SELECT key_label, is_active, inactive_until IS NULL AS stays FROM keypool.provider_keys WHERE provider_id = 'app' ORDER BY 1;
+UPDATE keypool.provider_keys SET inactive_until = 'infinity' WHERE key_label = 'a';
+SELECT object, name, change, columns FROM keypool_apply(keypool_export('app'));
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT * FROM keypool_apply('{}');
+ROLLBACK;
+SELECT keypool_toggle_key(keypool_key('app', 'a'), true);
 
 -- A plan.
 BEGIN;

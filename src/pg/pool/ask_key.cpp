@@ -90,6 +90,7 @@ static KeyAnswer ask_if_on(const MeterTables &tables, Pool *pool, uint32 index, 
   match_keyring(pool);
   const PoolKey &key = pool->keys[index];
   TimeUs now = clock_now();
+  if (key.secret.form == keypool::SecretForm::kNone) return answer_kind(KeyAnswer::kNoSecret);
   if (key.expires_at != 0 && key.expires_at <= now) return answer_kind(KeyAnswer::kExpired);
   if (!key_is_on(key, now)) return answer_kind(KeyAnswer::kOff);
   return ask_key_that_serves(tables, pool, index, request, now);

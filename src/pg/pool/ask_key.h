@@ -14,7 +14,18 @@ keypool::Amounts request_amounts(const Request &request, const ProviderRules &ru
 // What one key, or its quotas, say of a request now, whatever else could serve it: for keypool_explain_select. Looks at
 // meters under a shared lock, and changes nothing.
 struct KeyAnswer {
-  enum Kind : uint8 { kServes, kWaits, kTooLarge, kExcluded, kUnopened, kOff, kExpired, kOtherModels, kMoved } kind;
+  enum Kind : uint8 {
+    kServes,
+    kWaits,
+    kTooLarge,
+    kExcluded,
+    kUnopened,
+    kNoSecret,
+    kOff,
+    kExpired,
+    kOtherModels,
+    kMoved
+  } kind;
   keypool::Obstacle obstacle;  // kWaits
   keypool::Limit limit;
   keypool::TimeUs moment;

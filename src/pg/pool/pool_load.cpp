@@ -75,6 +75,7 @@ static PoolKey read_key(MemoryContext context, const KeyRow &row, const PoolKey 
   key.label = reinterpret_cast<text *>(keep_value(context, row, kKeysLabel));
   key.attributes = keep_value(context, row, kKeysAttributes);
   keep_secret(context, row, &key.secret);
+  if (key.secret.form == keypool::SecretForm::kNone) key.active = false, key.inactive_until = 0;  // stays off
   return key;
 }
 

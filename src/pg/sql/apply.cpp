@@ -30,16 +30,6 @@ static constexpr SettingColumn kProvider[] = {
 static const char *const kReadQuotas = "SELECT * FROM keypool.quotas WHERE provider_id OPERATOR(pg_catalog.=) $1";
 static const char *const kReadProvider = "SELECT * FROM keypool.providers WHERE provider_id OPERATOR(pg_catalog.=) $1";
 
-// All that is there, in the order in which everybody locks it: tables, rows, and then what triggers lock.
-static const char *const kLockRows[] = {
-    "SELECT FROM keypool.provider_keys WHERE provider_id OPERATOR(pg_catalog.=) ANY ($1)"
-    " ORDER BY provider_id USING OPERATOR(pg_catalog.<), id USING OPERATOR(pg_catalog.<) FOR NO KEY UPDATE",
-    "SELECT FROM keypool.quotas WHERE provider_id OPERATOR(pg_catalog.=) ANY ($1)"
-    " ORDER BY provider_id USING OPERATOR(pg_catalog.<), name USING OPERATOR(pg_catalog.<) FOR UPDATE",
-    "SELECT FROM keypool.providers WHERE provider_id OPERATOR(pg_catalog.=) ANY ($1)"
-    " ORDER BY provider_id USING OPERATOR(pg_catalog.<) FOR UPDATE",
-};
-
 void put_change(const Applying &applying, const char *object, Datum name, const char *change, Datum columns) {
   Datum values[] = {CStringGetTextDatum(object), applying.provider, name, CStringGetTextDatum(change), columns};
   bool nulls[lengthof(values)] = {};
@@ -65,7 +55,7 @@ static HeapTuple row_of_nulls(TupleDesc columns) {
 static void apply_provider_settings(Applying *applying, struct varlena *object) {
   Settings settings = read_settings("settings", object, kProviderSettings, lengthof(kProviderSettings));
   complete_settings(&settings);
-  Relation table = table_open(relations().providers, RowExclusiveLock);
+  Relation table = table_open(relations().providers, NoLock);
   Rows rows = read_rows(*applying, kReadProvider);
   HeapTuple row = rows.count != 0 ? rows.rows[0] : row_of_nulls(rows.columns);
   Datum changed = keep_changes(&settings, row, rows.columns, table);
@@ -84,9 +74,7 @@ static uint64 find_quota(const Rows &rows, std::string_view name) {
 }
 
 static void add_quota(const Applying &applying, Datum name, const Settings &settings) {
-  if (!write_quota(applying.provider, name, true, settings))
-    ereport(ERROR, errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("somebody else has just made this quota"),
-            errhint("Apply the document again."));
+  write_quota(applying.provider, name, true, settings);
   put_change(applying, "quota", name, "added", Datum{0});
 }
 
@@ -101,20 +89,25 @@ static void apply_quota(const Applying &applying, Relation table, const Rows &ro
   put_change(applying, "quota", name, "changed", changed);
 }
 
-static void apply_quotas(Applying *applying, struct varlena *object) {
-  Relation table = table_open(relations().quotas, RowExclusiveLock);
-  Rows rows = read_rows(*applying, kReadQuotas);
+// Those that the document does not name go first: together with new ones they might be too many.
+static void prune_quotas(Applying *applying, const Rows &rows, struct varlena *object) {
   auto *named = static_cast<bool *>(palloc0(rows.count + 1));
-  document_each(&applying->path, object, [&](std::string_view name, struct varlena *value) {
-    uint64 at = find_quota(rows, name);
-    named[at] = true;
-    apply_quota(*applying, table, rows, at, PointerGetDatum(document_text(name)), value);
-  });
-  for (uint64 i = 0; applying->prune && i < rows.count; ++i) {
+  document_each(&applying->path, object,
+                [&](std::string_view name, struct varlena *) { named[find_quota(rows, name)] = true; });
+  for (uint64 i = 0; i < rows.count; ++i) {
     bool is_null;
     Datum name = rows.get(i, "name", &is_null);
     if (!named[i] && delete_quota(applying->provider, name)) put_change(*applying, "quota", name, "deleted", Datum{0});
   }
+}
+
+static void apply_quotas(Applying *applying, struct varlena *object) {
+  Relation table = table_open(relations().quotas, NoLock);
+  Rows rows = read_rows(*applying, kReadQuotas);
+  if (applying->prune) prune_quotas(applying, rows, object);
+  document_each(&applying->path, object, [&](std::string_view name, struct varlena *value) {
+    apply_quota(*applying, table, rows, find_quota(rows, name), PointerGetDatum(document_text(name)), value);
+  });
   table_close(table, NoLock);
 }
 
@@ -143,26 +136,18 @@ static void apply_provider(Applying *applying, std::string_view name, struct var
   applying->provider = Datum{0};
 }
 
-// Two documents are applied one after the other; and everything that this one names is locked before any of it is
-// changed.
-static void lock_providers(Applying *applying, struct varlena *providers) {
-  LOCKTAG tag;
-  SET_LOCKTAG_OBJECT(tag, MyDatabaseId, relations().providers, 0, 2);  // 1: a guard of breakers
-  LockAcquire(&tag, ExclusiveLock, false, false);
-  for (Oid table : {relations().provider_keys, relations().quotas, relations().providers})
-    LockRelationOid(table, RowExclusiveLock);
-  auto *names = static_cast<Datum *>(palloc((JB_ROOT_COUNT(reinterpret_cast<Jsonb *>(providers)) + 1) * sizeof(Datum)));
-  int count = 0;
-  document_each(&applying->path, providers, [&](std::string_view name, struct varlena *) {
-    names[count++] = PointerGetDatum(document_text(name));
-  });
-  QueryArguments arguments;
-  arguments.Add(TEXTARRAYOID, PointerGetDatum(construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT)));
-  for (const char *sql : kLockRows) owner_execute_connected(sql, arguments);
+// Nobody else changes the configuration until the transaction ends, so that two documents are applied one after the
+// other, and what is read here stays so. Selections go on.
+static void lock_configuration(void) {
+  if (IsolationUsesXactSnapshot())
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("keypool_apply needs the isolation level READ COMMITTED"),
+            errdetail("What others have changed since this transaction began would be missed."));
+  for (Oid table : {relations().provider_keys, relations().quotas, relations().providers, relations().error_rules})
+    LockRelationOid(table, ShareRowExclusiveLock);
 }
 
 static void apply_providers(Applying *applying, struct varlena *providers) {
-  lock_providers(applying, providers);
   document_each(&applying->path, providers,
                 [&](std::string_view name, struct varlena *value) { apply_provider(applying, name, value); });
 }
@@ -179,6 +164,7 @@ Datum keypool_apply(PG_FUNCTION_ARGS) {
   master_keys_check();  // before anything is locked: a command may take its time
   InitMaterializedSRF(fcinfo, 0);
   Applying applying = {reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo), {}, PG_GETARG_BOOL(1), Datum{0}};
+  lock_configuration();
   SPI_connect();
   document_path_open(&applying.path);
   Settings parts = read_settings("document", PG_GETARG_VARLENA_P(0), kDocument, lengthof(kDocument));

@@ -92,7 +92,7 @@ static void enter_row(KeysOfProvider *keys, HTAB *names, std::string_view name, 
 static KeysOfProvider read_keys(const Applying &applying) {
   KeysOfProvider keys = {};
   keys.rows = read_rows(applying, kReadKeys);
-  keys.table = table_open(relations().provider_keys, RowExclusiveLock);
+  keys.table = table_open(relations().provider_keys, NoLock);
   keys.ids = make_names("keypool ids of keys");
   keys.labels = make_names("keypool labels of keys");
   keys.named = static_cast<bool *>(palloc0(keys.rows.count + 1));
@@ -222,16 +222,16 @@ static void apply_key(const Applying &applying, KeysOfProvider *keys, struct var
     change_key(applying, *keys, at, settings, own);
 }
 
-// What the document does not name is switched off, and stays.
+// What the document does not name is switched off, and stays so.
 static void switch_off(const Applying &applying, const KeysOfProvider &keys, uint64 at) {
-  bool is_null;
-  if (!DatumGetBool(keys.rows.get(at, "is_active", &is_null))) return;
   Settings off = {};
   off.columns = kOfDocument.columns;
   off.count = kOwnSettings;
-  int i = off.index_of("is_active");
-  off.given[i] = true;
-  off.values[i] = BoolGetDatum(false);
+  int active = off.index_of("is_active"), until = off.index_of("inactive_until");
+  off.given[active] = off.given[until] = off.reset[until] = true;
+  off.values[active] = BoolGetDatum(false);
+  if (is_empty_array(keep_changes(&off, keys.rows.rows[at], keys.rows.columns, keys.table))) return;
+  bool is_null;
   Datum id = keys.rows.get(at, "id", &is_null);
   update_key(key_id_from_datum(id), off);
   Datum label = keys.rows.get(at, "key_label", &is_null);

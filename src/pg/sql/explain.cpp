@@ -16,6 +16,8 @@ static const char *column_of(KeyAnswer::Kind kind) {
       return "except_keys";
     case KeyAnswer::kUnopened:
       return "key_value";
+    case KeyAnswer::kNoSecret:
+      return "no_secret";
     case KeyAnswer::kOff:
       return "is_active";
     case KeyAnswer::kExpired:

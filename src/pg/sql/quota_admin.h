@@ -5,7 +5,7 @@
 
 #include "pg/sql/settings_json.h"
 
-// Makes a quota, or changes what is given of one. False if it is there already, or not there.
+// Makes a quota, or changes what is given of one. False, with nothing done, if it is there already, or not there.
 bool write_quota(Datum provider, Datum name, bool is_new, const Settings &settings);
 bool delete_quota(Datum provider, Datum name);
 
