@@ -41,7 +41,10 @@ append_to_file("$folder/others.sql", q{
     SELECT keypool_set_quota('b', 'both', '{"max_rpd": 5}') IS NOT NULL;
     SELECT status FROM keypool_try_select('c');
 });
-append_to_file("$folder/rules$_.sql", qq{SELECT count(*) FROM keypool_apply('{"error_rules": [} . join(', ', map { qq({"http_status": $_, "class": "client"}) } $_ ? 500 .. 540 : reverse 500 .. 540) . qq{]}', prune => true);\n}) for 0, 1;
+for my $i (0, 1) {
+    my $rules = join ', ', map { qq({"http_status": $_, "class": "client"}) } $i ? 500 .. 540 : reverse 500 .. 540;
+    append_to_file("$folder/rules$i.sql", qq(SELECT count(*) FROM keypool_apply('{"error_rules": [$rules]}', prune => true);\n));
+}
 my @scripts = ((map { 'apply' . $_ % 2 } 1 .. $sessions), qw(others rules0 rules1));
 my @errors = ('') x @scripts;
 my @runs = map { IPC::Run::start([ load_command($node, '-T', $seconds, '-f', "$folder/$scripts[$_].sql") ], '>', '/dev/null', '2>', \$errors[$_]) } 0 .. $#scripts;
