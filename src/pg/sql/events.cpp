@@ -29,7 +29,7 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(keypool_events);
 Datum keypool_events(PG_FUNCTION_ARGS) {
-  std::string_view provider;
+  std::string_view provider = "";  // of all
   if (!PG_ARGISNULL(0)) {
     provider = argument_provider(fcinfo, 0);
     privileges_require(Right::kMonitor, provider);
