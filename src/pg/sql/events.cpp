@@ -14,7 +14,7 @@ static constexpr int kProviderColumn = 3;
 
 // What concerns no one provider is for those who may look at all of them.
 static bool may_see(Datum provider, bool is_null) {
-  return privileges_allow(Right::kMonitor, is_null ? std::string_view() : text_view(DatumGetTextPP(provider)));
+  return privileges_allow(Right::kMonitor, is_null ? "" : text_view(DatumGetTextPP(provider)));
 }
 
 static void put_event(ReturnSetInfo *result, HeapTuple row, TupleDesc columns) {
